@@ -1,0 +1,47 @@
+"""What the server asks of a place to keep its persistent state (Figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from raft.core.log import HardState
+from raft.core.messages import Entry, Index
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a store held when it was opened; ``entries[0]`` has index 1."""
+
+    hard_state: HardState
+    entries: tuple[Entry, ...]
+
+
+class StorageError(Exception):
+    """The store cannot be used; the message names the file, the place and what is wrong."""
+
+
+class StorageDamaged(StorageError):
+    """The store holds bytes that it did not write, elsewhere than in a torn last record."""
+
+
+class LogStore(Protocol):
+    """Keeps {term, vote} and the log. An application may bring its own."""
+
+    def load(self) -> Recovered:
+        """Return what is stored. Called once, before any save. Raises StorageError."""
+
+    def save(
+        self, hard_state: HardState | None, first_index: Index, entries: Sequence[Entry]
+    ) -> None:
+        """Make it durable: when this returns, a power cut loses nothing of it.
+
+        ``hard_state`` replaces the stored one unless it is None. ``entries`` are stored from
+        ``first_index`` on; whatever was stored at or after ``first_index`` is gone. With no
+        entries ``first_index`` is 0 and the log is untouched. All of it or nothing survives
+        a crash. Raises StorageError, after which the store must not be used.
+        """
+
+    def close(self) -> None:
+        """Let go of files and locks."""
