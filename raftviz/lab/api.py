@@ -1,0 +1,297 @@
+"""How a viewer talks to a laboratory: commands in, the one event stream out (design §3).
+
+The laboratory is a process of its own. Whoever starts it holds its standard input; when that
+closes, however its holder ended, the laboratory stops every server and leaves. Viewers attach
+to its Unix socket and exchange ``ViewerFrame`` messages of ``schemas/lab.capnp``. One ordered
+socket carries events and answers, so an answer never overtakes what its command caused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import json
+import signal
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from raftviz.model.events import Event
+
+if TYPE_CHECKING:
+    from raft.wire import FrameSplitter, UnionCodec
+
+MAX_UNREAD_EVENTS = 100_000
+"""A client whose owner leaves this many events unread stops reading from the laboratory."""
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+
+
+class LabError(Exception):
+    """The laboratory could not be started or reached; the message says why, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabOptions:
+    """What a laboratory starts with. Durations are in seconds of the cluster's time.
+
+    ``rate`` is how fast that time runs (0 starts frozen). ``seed`` fixes every server's
+    timeouts (None: drawn afresh). ``directory`` keeps the servers' data (None: thrown away).
+    """
+
+    servers: int = 5
+    rate: float = 1.0
+    delay: float = 0.010
+    election_timeout: tuple[float, float] = (0.150, 0.300)
+    heartbeat: float = 0.050
+    seed: int | None = None
+    directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a command went, in words. Not ``ok``: it was refused and changed nothing."""
+
+    ok: bool
+    text: str
+
+
+class Lab(Protocol):
+    """A laboratory as its viewers see it."""
+
+    async def command(self, text: str) -> Answer:
+        """Carry out one command; return when its effect and its events are there."""
+
+    async def next_events(self) -> list[Event]:
+        """Return all events since the last call, at least one; none: the laboratory ended."""
+
+    async def close(self) -> None:
+        """Leave; the laboratory that was started for this viewer ends with all its servers."""
+
+
+# --- Frames between viewer and laboratory (schemas/lab.capnp: ViewerFrame) -------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """A viewer's first frame. The laboratory ends when its last ``owner`` has gone."""
+
+    owner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRequest:
+    """A command in the one language; the answer repeats ``id``."""
+
+    id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandAnswer:
+    """The answer to the CommandRequest with the same ``id``."""
+
+    id: int
+    ok: bool
+    text: str
+
+
+ViewerFrame = Attach | CommandRequest | CommandAnswer | Event
+
+
+@functools.cache
+def viewer_codec() -> UnionCodec[ViewerFrame]:
+    """Return the codec of ViewerFrame, compiled at its first use."""
+    from raft.wire import UnionCodec, load_schema
+
+    return UnionCodec(
+        load_schema("lab").ViewerFrame, (Attach, CommandRequest, CommandAnswer, Event)
+    )
+
+
+def _frame_splitter() -> FrameSplitter:
+    from raft.wire import FrameSplitter
+
+    return FrameSplitter()
+
+
+# --- The client ------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _LabProcess:
+    """The laboratory's process and what it wrote to its standard error."""
+
+    process: asyncio.subprocess.Process
+    errors: IO[bytes]
+
+    async def address(self) -> Path:
+        """Wait for the one line that names the socket. Raises LabError."""
+        assert self.process.stdout is not None
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                line = await self.process.stdout.readline()
+            return Path(json.loads(line)["socket"])
+        except TimeoutError:
+            reason = f"it said nothing for {START_SECONDS:g} s"
+        except (ValueError, KeyError, TypeError):
+            reason = self.last_words() or "it ended without a word"
+        await self.stop()
+        raise LabError(f"the laboratory did not start: {reason}")
+
+    def last_words(self) -> str:
+        """Return the end of its standard error."""
+        self.errors.seek(0)
+        return self.errors.read()[-2000:].decode(errors="backslashreplace").strip()
+
+    async def stop(self) -> None:
+        """Let go of its standard input, which ends it, and wait until it is gone."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.process.wait()
+        except TimeoutError:
+            # Its servers end by themselves: their standard input closes with it.
+            with suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGKILL)
+            await self.process.wait()
+        self.errors.close()
+
+
+@dataclass(slots=True, eq=False)
+class _Connection(asyncio.Protocol):
+    """The viewer's end of the socket: sorts what arrives into events and answers."""
+
+    events: list[Event] = field(default_factory=list)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    pending: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
+    ended: bool = False
+    transport: asyncio.Transport | None = None
+    splitter: FrameSplitter = field(default_factory=_frame_splitter)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        decode = viewer_codec().decode
+        for raw in self.splitter.feed(data):
+            self._take(decode(raw))
+        self.arrived.set()
+        self.regulate()
+
+    def _take(self, frame: ViewerFrame) -> None:
+        if isinstance(frame, Event):
+            self.events.append(frame)
+        elif isinstance(frame, CommandAnswer) and (waiting := self.pending.pop(frame.id, None)):
+            waiting.set_result(Answer(frame.ok, frame.text))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = True
+        self.arrived.set()
+        for waiting in self.pending.values():
+            if not waiting.done():
+                waiting.set_result(Answer(False, "the laboratory ended"))
+        self.pending.clear()
+
+    def send(self, frame: ViewerFrame) -> None:
+        assert self.transport is not None
+        self.transport.write(viewer_codec().encode(frame))
+
+    def regulate(self) -> None:
+        """Read no further while too much lies unread, unless an answer is awaited behind it."""
+        if self.transport is None or self.ended:
+            return
+        if len(self.events) < MAX_UNREAD_EVENTS or self.pending:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
+
+
+class LabClient:
+    """A laboratory over its socket: the real ``Lab``."""
+
+    def __init__(self, connection: _Connection, process: _LabProcess | None) -> None:
+        self._connection = connection
+        self._process = process
+        self._ids = itertools.count(1)
+
+    @classmethod
+    async def spawn(cls, options: LabOptions) -> LabClient:
+        """Start a laboratory and attach to it as its owner. Raises LabError."""
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process runs)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # a file named like a module in the user's directory is not ours to import
+            "-m",
+            "raftviz.lab",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+            process_group=0,  # the terminal's Ctrl-C is the viewer's affair
+        )
+        lab = _LabProcess(process, errors)
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(_plain(options)).encode() + b"\n")
+        return await cls._connect(await lab.address(), True, lab)
+
+    @classmethod
+    async def attach(cls, socket: Path) -> LabClient:
+        """Attach to a laboratory that somebody else started. Raises LabError."""
+        return await cls._connect(socket, False, None)
+
+    @classmethod
+    async def _connect(cls, socket: Path, owner: bool, lab: _LabProcess | None) -> LabClient:
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_unix_connection(_Connection, str(socket))
+        except OSError as error:
+            if lab is not None:
+                await lab.stop()
+            raise LabError(f"no laboratory answers at {socket}: {error.strerror}") from error
+        connection.send(Attach(owner))
+        return cls(connection, lab)
+
+    async def command(self, text: str) -> Answer:
+        """Carry out one command; return when its effect and its events are there."""
+        connection = self._connection
+        if connection.ended:
+            return Answer(False, "the laboratory ended")
+        number = next(self._ids)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        connection.pending[number] = answer
+        connection.regulate()
+        connection.send(CommandRequest(number, text))
+        try:
+            return await answer
+        finally:
+            connection.pending.pop(number, None)
+
+    async def next_events(self) -> list[Event]:
+        """Return all events since the last call, at least one; none: the laboratory ended."""
+        connection = self._connection
+        while not connection.events and not connection.ended:
+            connection.arrived.clear()
+            await connection.arrived.wait()
+        events, connection.events = connection.events, []
+        connection.regulate()
+        return events
+
+    async def close(self) -> None:
+        """Leave. The laboratory that was spawned here is gone, with its servers, on return."""
+        if self._connection.transport is not None:
+            self._connection.transport.close()
+        if self._process is not None:
+            process, self._process = self._process, None
+            await process.stop()
+
+
+def _plain(options: LabOptions) -> dict[str, Any]:
+    plain = asdict(options)
+    plain["directory"] = None if options.directory is None else str(options.directory.absolute())
+    return plain
