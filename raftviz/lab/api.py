@@ -54,10 +54,14 @@ class LabOptions:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a command went, in words. Not ``ok``: it was refused and changed nothing."""
+    """How a command went, in words. Not ``ok``: it was refused and changed nothing.
+
+    Whoever folded the stream up to the event ``sequence`` has seen all that it caused.
+    """
 
     ok: bool
     text: str
+    sequence: int = 0
 
 
 class Lab(Protocol):
@@ -170,6 +174,7 @@ class _Connection(asyncio.Protocol):
     events: list[Event] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     pending: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
+    sequence: int = 0
     ended: bool = False
     transport: asyncio.Transport | None = None
     splitter: FrameSplitter = field(default_factory=_frame_splitter)
@@ -188,8 +193,9 @@ class _Connection(asyncio.Protocol):
     def _take(self, frame: ViewerFrame) -> None:
         if isinstance(frame, Event):
             self.events.append(frame)
+            self.sequence = frame.sequence
         elif isinstance(frame, CommandAnswer) and (waiting := self.pending.pop(frame.id, None)):
-            waiting.set_result(Answer(frame.ok, frame.text))
+            waiting.set_result(Answer(frame.ok, frame.text, self.sequence))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = True
