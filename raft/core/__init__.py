@@ -1,0 +1,1 @@
+"""Consensus and nothing else: no clock, no socket, no file, no waiting (sans-IO)."""

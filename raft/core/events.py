@@ -89,7 +89,7 @@ class LeaderChanged:
 
 @dataclass(frozen=True, slots=True)
 class TimerArmed:
-    """The server's one timer will fire at ``deadline`` (virtual seconds), ``interval`` after now."""
+    """The one timer fires at ``deadline`` (virtual seconds), ``interval`` after it was armed."""
 
     kind: TimerKind
     deadline: float

@@ -20,7 +20,7 @@ class EntryKind(enum.IntEnum):
     """What an entry of the log is for."""
 
     NOOP = 0
-    """Appended by every new leader, so that it can commit its predecessors' entries (§5.4.2, §8)."""
+    """Every new leader appends one, so that it can commit older entries (§5.4.2, §8)."""
     COMMAND = 1
     """A command for the state machine."""
 

@@ -1,0 +1,72 @@
+"""Reads that need no entry in the log (§8; ReadIndex, thesis §6.4).
+
+A leader notes its commitIndex, makes sure by a round of heartbeats that no newer leader has
+replaced it meanwhile, and answers from a state that has applied the noted index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raft.core.messages import Index
+
+
+@dataclass(frozen=True, slots=True)
+class ReadState:
+    """The read ``context`` may be answered once ``index`` is applied."""
+
+    context: int
+    index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class PendingRead:
+    """A read that waits for the answers to the broadcast ``round``.
+
+    ``index`` is the commitIndex when the read came.
+    """
+
+    context: int
+    round: int
+    index: Index
+
+
+class ReadQueue:
+    """The reads of one leader in one term, oldest first."""
+
+    __slots__ = ("_early", "_pending")
+
+    def __init__(self) -> None:
+        self._early: list[int] = []
+        self._pending: list[PendingRead] = []
+
+    def __bool__(self) -> bool:
+        """Tell whether any read waits for a round to be confirmed."""
+        return bool(self._pending)
+
+    def wait_for_commit(self, context: int) -> None:
+        """Hold a read back until this leader has committed an entry of its term."""
+        self._early.append(context)
+
+    def take_early(self) -> list[int]:
+        """Return the reads held back, which may start now."""
+        early, self._early = self._early, []
+        return early
+
+    def wait_for_round(self, read: PendingRead) -> None:
+        """Let a read wait until its round is confirmed. Rounds must not fall."""
+        self._pending.append(read)
+
+    @property
+    def oldest_round(self) -> int:
+        """The round that the oldest waiting read needs."""
+        return self._pending[0].round
+
+    def take_confirmed(self, round_: int) -> list[ReadState]:
+        """Return the reads that needed no newer round than ``round_``, and forget them."""
+        done = 0
+        while done < len(self._pending) and self._pending[done].round <= round_:
+            done += 1
+        confirmed = [ReadState(read.context, read.index) for read in self._pending[:done]]
+        del self._pending[:done]
+        return confirmed

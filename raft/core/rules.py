@@ -1,0 +1,184 @@
+"""The decisions of Raft, one small method each, in the order of the paper's Figure 2.
+
+The core asks these methods whenever it must decide; it has no decision of its own. A mutant
+(``raft.testing.mutants``) overrides exactly one of them, which breaks exactly one rule: that
+is how the tests show that they can fail, and what "break a rule" means in the explorer.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from raft.core.log import HardState, Log
+from raft.core.messages import (
+    AlreadyVoted,
+    AppendEntries,
+    AppendEntriesReply,
+    Granted,
+    Index,
+    LogBehind,
+    Mismatch,
+    RequestVote,
+    RequestVoteReply,
+    ServerId,
+    StaleTerm,
+    Term,
+    VoteOutcome,
+)
+from raft.core.quorum import majority
+
+
+class Rules:
+    """Raft as the paper states it. Methods hold no state: what they decide on is passed in."""
+
+    # --- Persistent state ------------------------------------------------------------------
+
+    def hard_state(self, term: Term, voted_for: ServerId | None) -> HardState:
+        """Return what must be on disk before any answer leaves (Figure 2, persistent state).
+
+        A server that forgot its vote in a crash could vote twice in one term.
+        """
+        return HardState(term, voted_for)
+
+    # --- Rules for servers: all servers ------------------------------------------------------
+
+    def is_newer_term(self, term: Term, current_term: Term) -> bool:
+        """Tell whether a message's term makes its receiver a follower in that term (§5.1)."""
+        return term > current_term
+
+    def is_stale_request(self, term: Term, current_term: Term) -> bool:
+        """Tell whether a request comes from an older term and must be refused (§5.1)."""
+        return term < current_term
+
+    def is_stale_reply(
+        self, reply: RequestVoteReply | AppendEntriesReply, current_term: Term
+    ) -> bool:
+        """Tell whether a reply belongs to an older term; then it must change nothing."""
+        return reply.term < current_term
+
+    # --- Rules for servers: candidates -------------------------------------------------------
+
+    def next_term(self, current_term: Term) -> Term:
+        """Return the term of a new election (§5.2)."""
+        return Term(current_term + 1)
+
+    def election_timeout(self, random: Random, shortest: float, longest: float) -> float:
+        """Draw an election timeout in seconds; randomness makes split votes rare (§5.2)."""
+        return random.uniform(shortest, longest)
+
+    def quorum(self, cluster_size: int) -> int:
+        """Return how many servers must agree on a leader or an entry (§5.2)."""
+        return majority(cluster_size)
+
+    # --- RequestVote, receiver implementation ------------------------------------------------
+
+    def is_log_up_to_date(
+        self, last_term: Term, last_index: Index, own_last_term: Term, own_last_index: Index
+    ) -> bool:
+        """Tell whether a candidate's log is at least as up-to-date as one's own (§5.4.1).
+
+        The later last term wins; with equal last terms the longer log wins.
+        """
+        return (last_term, last_index) >= (own_last_term, own_last_index)
+
+    def may_vote_for(self, candidate: ServerId, voted_for: ServerId | None) -> bool:
+        """Tell whether the vote of this term is free, or already this candidate's (§5.2).
+
+        A repeated request is granted again: the first answer may have been lost.
+        """
+        return voted_for is None or voted_for == candidate
+
+    def vote(
+        self, request: RequestVote, term: Term, voted_for: ServerId | None, log: Log
+    ) -> VoteOutcome:
+        """Decide on a RequestVote: Figure 2, RequestVote, receiver implementation 1 and 2."""
+        if self.is_stale_request(request.term, term):
+            return StaleTerm()
+        if voted_for is not None and not self.may_vote_for(request.src, voted_for):
+            return AlreadyVoted(voted_for)
+        if not self.is_log_up_to_date(
+            request.last_log_term, request.last_log_index, log.last_term, log.last_index
+        ):
+            return LogBehind(log.last_index, log.last_term)
+        return Granted()
+
+    # --- AppendEntries, receiver implementation ----------------------------------------------
+
+    def matches(self, log: Log, prev_index: Index, prev_term: Term) -> bool:
+        """Tell whether the log has the entry that new ones follow on (AppendEntries 2, §5.3)."""
+        return log.term_at(prev_index) == prev_term
+
+    def conflict(self, log: Log, prev_index: Index) -> Mismatch:
+        """Say where the leader should try next, skipping a whole term (end of §5.3)."""
+        conflict_term = log.term_at(prev_index)
+        if conflict_term is None:
+            return Mismatch(prev_index, Term(0), Index(log.last_index + 1))
+        return Mismatch(prev_index, conflict_term, log.first_index_of_term_at(prev_index))
+
+    def first_new(self, log: Log, request: AppendEntries) -> int:
+        """Return how many of the request's entries the log already has (AppendEntries 3, 4).
+
+        Entries that are there are left alone, with all that follows them: a delayed request
+        must not remove what a later one appended and the leader already counts on.
+        """
+        for offset, entry in enumerate(request.entries):
+            if log.term_at(request.prev_log_index + 1 + offset) != entry.term:
+                return offset
+        return len(request.entries)
+
+    def conflicts(self, log: Log, first_new: Index) -> bool:
+        """Tell whether entries from ``first_new`` on must go before new ones are appended there.
+
+        What follows a conflicting entry was appended after it, so it goes too (AppendEntries 3).
+        """
+        return log.last_index >= first_new
+
+    def match_index(self, request: AppendEntries, log: Log) -> Index:
+        """Return the index up to which this request proved the logs equal.
+
+        Never the end of one's own log: what lies beyond may be another leader's.
+        """
+        return Index(request.prev_log_index + len(request.entries))
+
+    def follower_commit(self, leader_commit: Index, match_index: Index, commit: Index) -> Index:
+        """Return a follower's new commitIndex (AppendEntries 5).
+
+        It never lies beyond what matched, and never goes back.
+        """
+        return max(commit, min(leader_commit, match_index))
+
+    # --- Rules for servers: leaders ----------------------------------------------------------
+
+    def retry_from(self, log: Log, conflict: Mismatch) -> Index:
+        """Return the nextIndex that a refusal asks for (end of §5.3).
+
+        If the leader has entries of the conflicting term, the logs may agree up to the last of
+        them; if not, the follower's whole term is wrong::
+
+            follower  1 1 1 4 4 4 4        refuses after index 6: term 4 from index 4 on
+            leader    1 1 1 4 4 5 5 6      has term 4 up to 5: try from 6
+        """
+        if conflict.conflict_term == 0:
+            return conflict.first_index
+        last = log.last_index_of_term(conflict.conflict_term, conflict.prev_log_index)
+        return Index(last + 1) if last is not None else conflict.first_index
+
+    def may_commit(self, entry_term: Term, current_term: Term) -> bool:
+        """Tell whether a leader may commit an entry by counting its replicas (§5.4.2).
+
+        Only entries of its own term: an older one on a majority can still be overwritten
+        (Figure 8). Committing one of its own commits all that lie before it.
+        """
+        return entry_term == current_term
+
+    def may_read(self, commit_term: Term | None, current_term: Term) -> bool:
+        """Tell whether a leader's commitIndex is known to be up to date (§8).
+
+        Until it has committed an entry of its own term, older ones may be committed that it
+        does not know to be.
+        """
+        return commit_term == current_term
+
+    def is_read_confirmed(self, acknowledged: int, cluster_size: int) -> bool:
+        """Tell whether enough servers still took this one for their leader (§8)."""
+        return acknowledged >= self.quorum(cluster_size)
