@@ -1,0 +1,188 @@
+"""One reading of a lesson on a live cluster: sets scenes, judges goals, goes anywhere.
+
+A reader may leave a step in any state: servers dead or paused, links cut, time frozen. So the
+engine first makes the cluster whole again, at real time so that nobody waits, then plays the
+step's scene, and only then slows the clock to the lesson's rate. A teacher writes only what
+makes the step special.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from raftviz import commands
+from raftviz.lab.api import Lab, LabOptions
+from raftviz.lesson.lesson import Lesson, Step
+from raftviz.model.conditions import Condition, variables
+from raftviz.model.view import ClusterView
+
+WHOLE_WITHIN = 10.0
+"""Seconds of cluster time in which a whole cluster must have elected and repaired its logs."""
+
+_CLOCK = (commands.Rate, commands.Freeze, commands.Thaw)
+
+
+class SceneError(Exception):
+    """A step's scene, or its solution, could not be played; the message says which line and why."""
+
+
+class LessonRun:
+    """A lesson, the laboratory it plays in, and the view of it that somebody else keeps folding.
+
+    Whoever folds events into the view calls ``view_changed`` afterwards.
+    """
+
+    def __init__(self, lesson: Lesson, lab: Lab, view: ClusterView) -> None:
+        self.lesson = lesson
+        self.index = 0
+        self.done: set[int] = set()
+        """The steps whose goal was ever reached."""
+        self.goal_met = False
+        """Whether this step's goal was reached since its scene was set; it then stays reached."""
+        self._lab = lab
+        self._view = view
+        self._changed = asyncio.Event()
+        self._scene: asyncio.Task[None] | None = None
+        self._goal: Condition | None = None
+        self._start: Mapping[str, Any] | None = None
+
+    @property
+    def step(self) -> Step:
+        """The step that the reader is on."""
+        return self.lesson.steps[self.index]
+
+    @property
+    def progress(self) -> str:
+        """Where the reader is, as ``step 3 of 8``."""
+        return f"step {self.index + 1} of {len(self.lesson.steps)}"
+
+    @property
+    def ready(self) -> bool:
+        """Whether the scene is set; the goal counts from then on."""
+        return self._start is not None
+
+    async def next(self) -> None:
+        """Go to the next step; on the last one do nothing."""
+        if self.index + 1 < len(self.lesson.steps):
+            await self.go(self.index + 1)
+
+    async def back(self) -> None:
+        """Go to the step before; on the first one set its scene again."""
+        await self.go(max(self.index - 1, 0))
+
+    async def go(self, index: int) -> None:
+        """Go to step ``index`` (from 0) and set its scene.
+
+        ``step`` is the new one at once. A scene that is being set for an earlier call is given
+        up, and that call returns. Raises SceneError, and IndexError for a step that is not there.
+        """
+        if not 0 <= index < len(self.lesson.steps):
+            raise IndexError(f"no step {index + 1} in a lesson of {len(self.lesson.steps)}")
+        if self._scene is not None:
+            self._scene.cancel()
+        self.index = index
+        self._goal = None if self.step.goal is None else Condition(self.step.goal)
+        self._start = None
+        self.goal_met = False
+        self._scene = scene = asyncio.create_task(self._set_scene(self.step))
+        try:
+            await asyncio.wait({scene})
+        finally:
+            scene.cancel()
+        if not scene.cancelled():
+            scene.result()
+
+    async def solve(self) -> None:
+        """Play the step's solution and return when the goal is reached. Raises SceneError."""
+        await self._play(self.step.solution)
+        if self._goal is not None:
+            await self._wait(lambda: self.goal_met, WHOLE_WITHIN, f"goal `{self.step.goal}`")
+
+    def view_changed(self) -> None:
+        """Judge the goal; to be called after every batch of events folded into the view."""
+        self._changed.set()
+        if self._goal is None or self._start is None or self.goal_met:
+            return
+        if self._goal.holds(self._view, extra={"start": self._start}):
+            self.goal_met = True
+            self.done.add(self.index)
+
+    # --- Scenes ------------------------------------------------------------------------------
+
+    async def _set_scene(self, step: Step) -> None:
+        await self._make_whole()
+        await self._play(step.scene)
+        if not any(isinstance(commands.parse(text), _CLOCK) for text in step.scene):
+            await self._perform(f"rate {self.lesson.rate:g}")
+        self._start = variables(self._view)
+        self.view_changed()
+
+    async def _make_whole(self) -> None:
+        """Undo every fault, and wait until one leader is known and all logs are equal."""
+        await self._perform("rate 1")
+        await self._perform("heal")
+        await self._perform(f"delay {LabOptions().delay:g}s")
+        servers = self._view.servers.values()
+        if paused := [str(server.id) for server in servers if server.paused]:
+            await self._perform("resume " + " ".join(paused))
+        if dead := [str(server.id) for server in servers if not server.alive]:
+            await self._perform("restart " + " ".join(dead))
+        await self._wait(self._is_whole, WHOLE_WITHIN, "a cluster at rest")
+
+    def _is_whole(self) -> bool:
+        leader = self._view.leader
+        if leader is None:
+            return False
+        log = self._view.servers[leader].log
+        # A leader's first act is an entry of its own term: before that it may still truncate.
+        return (log and log[-1].term == self._view.term) and all(
+            server.alive
+            and server.leader == leader
+            and len(server.log) == len(log) == server.last_applied
+            for server in self._view.servers.values()
+        )
+
+    async def _play(self, texts: tuple[str, ...]) -> None:
+        for text in texts:
+            command = commands.parse(text)
+            if isinstance(command, commands.Wait):
+                end = self._now() + command.seconds
+                await self._wait(lambda end=end: self._now() >= end, command.seconds, text)
+            elif isinstance(command, commands.Expect):
+                condition = Condition(command.condition)
+                await self._wait(lambda c=condition: c.holds(self._view), command.within, text)
+            else:
+                await self._perform(text)
+
+    async def _wait(self, holds: Callable[[], bool], within: float, what: str) -> None:
+        """Wait until ``holds()``, for ``within`` seconds of cluster time. Raises SceneError."""
+        end = self._now() + within
+        while not holds():
+            rate = self._view.clock.rate
+            left = end - self._now()
+            if rate == 0:
+                raise SceneError(f"{self.progress}: `{what}` waits for ever: time is frozen")
+            if left <= 0:
+                raise SceneError(f"{self.progress}: `{what}` did not come true in {within:g} s")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left / rate):
+                    await self._change()
+
+    def _now(self) -> float:
+        return self._view.clock.now(time.monotonic())
+
+    async def _perform(self, text: str) -> None:
+        """Give a command and wait until the view shows what it did. Raises SceneError."""
+        answer = await self._lab.command(text)
+        if not answer.ok:
+            raise SceneError(f"{self.progress}: `{text}` was refused: {answer.text}")
+        while self._view.sequence < answer.sequence:
+            await self._change()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
