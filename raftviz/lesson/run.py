@@ -148,15 +148,18 @@ class LessonRun:
 
     async def _play(self, texts: tuple[str, ...]) -> None:
         for text in texts:
-            command = commands.parse(text)
-            if isinstance(command, commands.Wait):
-                end = self._now() + command.seconds
-                await self._wait(lambda end=end: self._now() >= end, command.seconds, text)
-            elif isinstance(command, commands.Expect):
-                condition = Condition(command.condition)
-                await self._wait(lambda c=condition: c.holds(self._view), command.within, text)
-            else:
-                await self._perform(text)
+            await self._carry_out(text)
+
+    async def _carry_out(self, text: str) -> None:
+        command = commands.parse(text)
+        if isinstance(command, commands.Wait):
+            end = self._now() + command.seconds
+            await self._wait(lambda: self._now() >= end, command.seconds, text)
+        elif isinstance(command, commands.Expect):
+            condition = Condition(command.condition)
+            await self._wait(lambda: condition.holds(self._view), command.within, text)
+        else:
+            await self._perform(text)
 
     async def _wait(self, holds: Callable[[], bool], within: float, what: str) -> None:
         """Wait until ``holds()``, for ``within`` seconds of cluster time. Raises SceneError."""
