@@ -1,0 +1,266 @@
+"""One server as a viewer knows it: the fold of what happened in it and to its process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raft.core import events as core
+from raft.core.messages import (
+    Entry,
+    Granted,
+    Index,
+    ServerId,
+    Term,
+    VoteOutcome,
+)
+from raft.frames import FollowerProgress, ServerState
+from raftviz.model import events as ev
+from raftviz.model.machine import apply_command
+
+LAB = ServerId(0)
+"""The source of what the laboratory itself tells."""
+
+
+@dataclass(slots=True)
+class ServerView:
+    """All of Figure 2's state of one server, and its process.
+
+    Of a dead server what is on its disk stays known, as far as it was told: ``term``,
+    ``voted_for`` and ``log``. The rest begins anew with its next process.
+    """
+
+    id: ServerId
+    address: str = ""
+    pid: int = 0
+    alive: bool = False
+    """It has a process. A paused one has, too."""
+    paused: bool = False
+    exit: str | None = None
+    """How its last process ended, in words; None while it runs or before it first did."""
+
+    term: Term = Term(0)
+    voted_for: ServerId | None = None
+    log: list[Entry] = field(default_factory=list)
+    """``log[0]`` has index 1."""
+
+    role: core.Role = core.Role.FOLLOWER
+    leader: ServerId | None = None
+    commit_index: Index = Index(0)
+    last_applied: Index = Index(0)
+    votes: dict[ServerId, VoteOutcome] = field(default_factory=dict)
+    """The replies that a candidate counted, its own vote too; a leader keeps those that made it."""
+    progress: dict[ServerId, FollowerProgress] = field(default_factory=dict)
+    """A leader's nextIndex and matchIndex of each follower; empty for others."""
+    timer_kind: core.TimerKind | None = None
+    """None for a dead server, and for a new process until it has told its state."""
+    timer_deadline: float = 0.0
+    timer_interval: float = 0.0
+    kv: dict[bytes, bytes] = field(default_factory=dict)
+    """The key-value machine: the applied commands, folded."""
+    refused: core.VoteCast | None = None
+    """The last vote that this process refused."""
+
+    @property
+    def last_index(self) -> Index:
+        """The index of its log's last entry, 0 if it has none."""
+        return Index(len(self.log))
+
+    @property
+    def granted(self) -> list[ServerId]:
+        """The servers whose votes it has, in order."""
+        return sorted(v for v, outcome in self.votes.items() if isinstance(outcome, Granted))
+
+    def entry(self, index: int) -> Entry | None:
+        """Return the entry at ``index``, None if its log has none there."""
+        return self.log[index - 1] if 1 <= index <= len(self.log) else None
+
+    # --- Folding -----------------------------------------------------------------------------
+
+    def tell(self, what: object) -> None:
+        """Take in a fact about this server. What is none changes nothing.
+
+        The words of a process that has not told its state yet mean nothing. Late words of one
+        that has ended still count for what it had on its disk.
+        """
+        kind = type(what)
+        if kind in _OF_PROCESS:
+            _OF_PROCESS[kind](self, what)
+        elif kind in _OF_SERVER and (
+            self.timer_kind is not None or (self.exit is not None and kind in _ON_DISK)
+        ):
+            _OF_SERVER[kind](self, what)
+
+    def told(self) -> Iterator[tuple[ServerId, ev.Happening]]:
+        """Yield (source, fact): an untold view to which they are told becomes equal to this."""
+        if not self.alive and self.exit is None:
+            return
+        spawned = ev.ServerSpawned(self.id, self.pid, self.address)
+        yield LAB, spawned
+        yield self.id, self._state()
+        if self.timer_kind is None:
+            # What is known of it was told by a process that has ended.
+            yield LAB, ev.ServerExited(self.id, self.pid, self.exit or "", expected=True)
+            if self.alive:
+                yield LAB, spawned
+        for voter, outcome in self.votes.items():
+            if not isinstance(outcome, Granted):
+                yield self.id, core.VoteReceived(self.term, voter, outcome)
+        if self.refused is not None:
+            yield self.id, self.refused
+        if self.paused:
+            yield LAB, ev.ServerPaused(self.id)
+
+    def _state(self) -> ServerState:
+        return ServerState(
+            server=self.id,
+            pid=self.pid,
+            address=self.address,
+            role=self.role,
+            term=self.term,
+            voted_for=self.voted_for,
+            leader=self.leader,
+            first_index=Index(1),
+            entries=tuple(self.log),
+            commit_index=self.commit_index,
+            last_applied=self.last_applied,
+            votes=tuple(self.granted),
+            progress=tuple(self.progress.values()),
+            timer_kind=self.timer_kind or core.TimerKind.ELECTION,
+            timer_deadline=self.timer_deadline,
+            timer_interval=self.timer_interval,
+        )
+
+    def _forget(self) -> None:
+        """Lose what a process keeps in its memory only."""
+        self.paused = False
+        self.role = core.Role.FOLLOWER
+        self.leader = None
+        self.commit_index = self.last_applied = Index(0)
+        self.votes, self.progress, self.kv = {}, {}, {}
+        self.timer_kind, self.timer_deadline, self.timer_interval = None, 0.0, 0.0
+        self.refused = None
+
+    # --- Its process -------------------------------------------------------------------------
+
+    def _spawned(self, what: ev.ServerSpawned) -> None:
+        self._forget()
+        self.alive, self.exit = True, None
+        self.pid, self.address = what.pid, what.address
+
+    def _exited(self, what: ev.ServerExited) -> None:
+        self._forget()
+        self.alive, self.exit = False, what.how
+        self.pid = what.pid
+
+    def _paused(self, what: ev.ServerPaused) -> None:
+        self.paused = self.alive
+
+    def _resumed(self, what: ev.ServerResumed) -> None:
+        self.paused = False
+
+    def _whole_state(self, what: ServerState) -> None:
+        if not self.alive and self.exit is None:
+            return
+        self.term, self.voted_for = what.term, what.voted_for
+        del self.log[what.first_index - 1 :]
+        self._append(what.first_index, what.entries)
+        if not self.alive:
+            return
+        self.pid, self.address = what.pid, what.address
+        self.role, self.leader = what.role, what.leader
+        self.votes = {voter: Granted() for voter in what.votes}
+        self.progress = {known.follower: known for known in what.progress}
+        self.timer_kind = what.timer_kind
+        self.timer_deadline, self.timer_interval = what.timer_deadline, what.timer_interval
+        self.refused = None
+        self.commit_index = what.commit_index
+        self.last_applied, self.kv = Index(0), {}
+        self._apply_to(what.last_applied)
+
+    # --- What happened inside ----------------------------------------------------------------
+
+    def _role_changed(self, what: core.RoleChanged) -> None:
+        self._enter_term(what.term)
+        self.role = what.role
+        if what.role is not core.Role.LEADER:
+            self.votes, self.progress = {}, {}
+        if what.role is core.Role.CANDIDATE:
+            self.voted_for = self.id  # candidates vote for themselves (§5.2)
+
+    def _term_changed(self, what: core.TermChanged) -> None:
+        self._enter_term(what.term)
+
+    def _enter_term(self, term: Term) -> None:
+        if term != self.term:
+            self.term, self.voted_for = term, None
+
+    def _vote_cast(self, what: core.VoteCast) -> None:
+        if isinstance(what.outcome, Granted):
+            self.voted_for = what.candidate
+        else:
+            self.refused = what
+
+    def _vote_received(self, what: core.VoteReceived) -> None:
+        self.votes[what.voter] = what.outcome
+
+    def _leader_changed(self, what: core.LeaderChanged) -> None:
+        self.leader = what.leader
+
+    def _timer_armed(self, what: core.TimerArmed) -> None:
+        self.timer_kind = what.kind
+        self.timer_deadline, self.timer_interval = what.deadline, what.interval
+
+    def _entries_appended(self, what: core.EntriesAppended) -> None:
+        self._append(what.first_index, what.entries)
+
+    def _append(self, first_index: Index, entries: Sequence[Entry]) -> None:
+        if first_index <= self.last_index + 1:  # else a hole: a whole state is due
+            self.log[first_index - 1 :] = entries
+
+    def _entries_truncated(self, what: core.EntriesTruncated) -> None:
+        del self.log[what.from_index - 1 :]
+
+    def _commit_advanced(self, what: core.CommitAdvanced) -> None:
+        self.commit_index = what.index
+
+    def _applied(self, what: core.Applied) -> None:
+        self._apply_to(what.index)
+
+    def _apply_to(self, index: Index) -> None:
+        for entry in self.log[self.last_applied : index]:
+            apply_command(self.kv, entry)
+        self.last_applied = index
+
+    def _progress_changed(self, what: core.ProgressChanged) -> None:
+        self.progress[what.follower] = FollowerProgress(
+            what.follower, what.next_index, what.match_index
+        )
+
+
+_Handler = Callable[[ServerView, Any], None]
+
+_OF_PROCESS: dict[type, _Handler] = {
+    ev.ServerSpawned: ServerView._spawned,
+    ev.ServerExited: ServerView._exited,
+    ev.ServerPaused: ServerView._paused,
+    ev.ServerResumed: ServerView._resumed,
+    ServerState: ServerView._whole_state,
+}
+
+_OF_SERVER: dict[type, _Handler] = {
+    core.RoleChanged: ServerView._role_changed,
+    core.TermChanged: ServerView._term_changed,
+    core.VoteCast: ServerView._vote_cast,
+    core.VoteReceived: ServerView._vote_received,
+    core.LeaderChanged: ServerView._leader_changed,
+    core.TimerArmed: ServerView._timer_armed,
+    core.EntriesAppended: ServerView._entries_appended,
+    core.EntriesTruncated: ServerView._entries_truncated,
+    core.CommitAdvanced: ServerView._commit_advanced,
+    core.Applied: ServerView._applied,
+    core.ProgressChanged: ServerView._progress_changed,
+}
+
+_ON_DISK = frozenset({core.TermChanged, core.VoteCast, core.EntriesAppended, core.EntriesTruncated})

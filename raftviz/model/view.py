@@ -1,0 +1,286 @@
+"""What a laboratory looks like at one moment: the fold of its events up to there (design §3).
+
+``ClusterView.apply`` takes any stream that a laboratory can tell and never fails on it: a fact
+about something unknown changes nothing. A view can be told again (``as_events``), which is how
+a viewer that comes late starts with the whole picture.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from raft.core.events import Role
+from raft.core.messages import Index, Message, ServerId, Term
+from raftviz.model import events as ev
+from raftviz.model.server_view import LAB
+from raftviz.model.server_view import ServerView as ServerView
+
+OPERATIONS_KEPT = 500
+LANDED_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ClockView:
+    """The cluster's clock: the three numbers of ``ClockChanged``, in seconds."""
+
+    virtual: float = 0.0
+    monotonic: float = 0.0
+    rate: float = 0.0
+
+    def now(self, monotonic: float) -> float:
+        """Return the virtual time at a moment of the machine's monotonic clock."""
+        if self.rate == 0:
+            return self.virtual
+        return self.virtual + self.rate * (monotonic - self.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkView:
+    """One direction between two servers; ``delay`` is in virtual seconds."""
+
+    cut: bool = False
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A message on its way: it left at ``sent`` and is ``due`` (virtual seconds)."""
+
+    message_id: int
+    message: Message
+    sent: float
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A message that is no longer on its way: it arrived ``at``, or was lost then and why."""
+
+    flight: Flight
+    at: float
+    lost: ev.DropReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationView:
+    """What a client asked of the cluster and, once ``outcome`` is there, how that went.
+
+    ``server`` is 0 for an operation that was sent to whoever leads. ``found`` and ``answer``
+    are what a get found. ``invoked`` and ``returned`` are virtual seconds.
+    """
+
+    id: int
+    kind: ev.OperationKind
+    key: bytes
+    value: bytes
+    server: ServerId
+    invoked: float
+    outcome: ev.Outcome | None = None
+    found: bool = False
+    answer: bytes = b""
+    detail: str = ""
+    returned: float | None = None
+
+
+@dataclass(slots=True)
+class ClusterView:
+    """Everything that can be known of a laboratory, up to the event ``sequence``."""
+
+    cluster: str = ""
+    servers: dict[ServerId, ServerView] = field(default_factory=dict)
+    links: dict[tuple[ServerId, ServerId], LinkView] = field(default_factory=dict)
+    """Both directions between any two servers, by (source, destination)."""
+    flights: dict[int, Flight] = field(default_factory=dict)
+    """The messages on their way, by their id."""
+    clock: ClockView = ClockView()
+    operations: list[OperationView] = field(default_factory=list)
+    """The newest ones, oldest first."""
+    election_timeout_min: float = 0.0
+    election_timeout_max: float = 0.0
+    heartbeat_interval: float = 0.0
+    seed: int = 0
+    sequence: int = 0
+    time: float = 0.0
+    """The virtual time of the newest event."""
+    monotonic: float = 0.0
+    """The machine's clock at the newest event."""
+    recent: deque[Landed] = field(
+        default_factory=lambda: deque(maxlen=LANDED_KEPT), compare=False, repr=False
+    )
+    """The last messages that arrived or were lost, newest last; ``as_events`` leaves them out."""
+
+    @property
+    def leader(self) -> ServerId | None:
+        """The live leader of the highest term that has one; a paused one is live."""
+        leaders = [s for s in self.servers.values() if s.alive and s.role is Role.LEADER]
+        return max(leaders, key=lambda server: server.term).id if leaders else None
+
+    @property
+    def term(self) -> Term:
+        """The highest term that any server has reached, dead or alive."""
+        return max((server.term for server in self.servers.values()), default=Term(0))
+
+    @property
+    def commit_index(self) -> Index:
+        """The highest commitIndex that any live server knows."""
+        return max((server.commit_index for server in self.servers.values()), default=Index(0))
+
+    def flight(self, message_id: int) -> Flight | None:
+        """Return a message that is on its way or landed recently."""
+        if (flight := self.flights.get(message_id)) is not None:
+            return flight
+        landed = (one.flight for one in reversed(self.recent))
+        return next((flight for flight in landed if flight.message_id == message_id), None)
+
+    def operation(self, operation_id: int) -> OperationView | None:
+        """Return an operation that is still remembered."""
+        newest = reversed(self.operations)
+        return next((known for known in newest if known.id == operation_id), None)
+
+    # --- Telling it again --------------------------------------------------------------------
+
+    def as_events(self) -> list[ev.Event]:
+        """Return events whose fold is equal to this view.
+
+        They bear the ``sequence`` of the newest event in it: the stream goes on from there.
+        """
+        if self.sequence == 0:
+            return []
+        return [
+            ev.Event(self.sequence, self.time if at is None else at, self.monotonic, source, what)
+            for source, what, at in self._told()
+        ]
+
+    def _told(self) -> Iterator[tuple[ServerId, ev.Happening, float | None]]:
+        """Yield (source, happening, its virtual time unless that is now)."""
+        yield (
+            LAB,
+            ev.LabStarted(
+                self.cluster,
+                tuple(self.servers),
+                self.election_timeout_min,
+                self.election_timeout_max,
+                self.heartbeat_interval,
+                self.seed,
+            ),
+            None,
+        )
+        clock = self.clock
+        yield LAB, ev.ClockChanged(clock.virtual, clock.monotonic, clock.rate), None
+        for (src, dst), link in self.links.items():
+            yield LAB, ev.LinkChanged(src, dst, link.cut, link.delay), None
+        for server in self.servers.values():
+            for source, what in server.told():
+                yield source, what, None
+        for flight in self.flights.values():
+            yield LAB, ev.MessageSent(flight.message_id, flight.message, flight.due), flight.sent
+        for op in self.operations:
+            yield (
+                LAB,
+                ev.OperationInvoked(op.id, op.kind, op.key, op.value, op.server),
+                op.invoked,
+            )
+            if op.outcome is not None:
+                yield (
+                    LAB,
+                    ev.OperationReturned(op.id, op.outcome, op.found, op.answer, op.detail),
+                    op.returned,
+                )
+
+    # --- Folding -----------------------------------------------------------------------------
+
+    def apply(self, event: ev.Event) -> None:
+        """Take in the next event of the stream. LabStarted begins a new laboratory."""
+        handler = _OF_LAB.get(type(event.what))
+        if handler is not None:
+            handler(self, event, event.what)
+        elif (server := self.servers.get(event.source)) is not None:
+            server.tell(event.what)
+        self.sequence = event.sequence
+        self.time = max(self.time, event.virtual_time)
+        self.monotonic = max(self.monotonic, event.monotonic_time)
+
+    def _lab_started(self, event: ev.Event, what: ev.LabStarted) -> None:
+        self.cluster = what.cluster
+        self.servers = {server: ServerView(server) for server in what.servers}
+        self.links = {(a, b): LinkView() for a in what.servers for b in what.servers if a != b}
+        self.flights, self.operations = {}, []
+        self.clock = ClockView()
+        self.election_timeout_min = what.election_timeout_min
+        self.election_timeout_max = what.election_timeout_max
+        self.heartbeat_interval = what.heartbeat_interval
+        self.seed = what.seed
+        self.time = self.monotonic = 0.0
+        self.recent.clear()
+
+    def _clock_changed(self, event: ev.Event, what: ev.ClockChanged) -> None:
+        self.clock = ClockView(what.virtual, what.monotonic, what.rate)
+
+    def _process_changed(self, event: ev.Event, what: _OfProcess) -> None:
+        if (server := self.servers.get(what.server)) is not None:
+            server.tell(what)
+
+    def _link_changed(self, event: ev.Event, what: ev.LinkChanged) -> None:
+        if (what.src, what.dst) in self.links:
+            self.links[what.src, what.dst] = LinkView(what.cut, what.delay)
+
+    def _message_sent(self, event: ev.Event, what: ev.MessageSent) -> None:
+        flight = Flight(what.message_id, what.message, event.virtual_time, what.due)
+        self.flights[what.message_id] = flight
+
+    def _message_delivered(self, event: ev.Event, what: ev.MessageDelivered) -> None:
+        self._land(what.message_id, event.virtual_time, None)
+
+    def _message_dropped(self, event: ev.Event, what: ev.MessageDropped) -> None:
+        self._land(what.message_id, event.virtual_time, what.reason)
+
+    def _land(self, message_id: int, at: float, lost: ev.DropReason | None) -> None:
+        if (flight := self.flights.pop(message_id, None)) is not None:
+            self.recent.append(Landed(flight, at, lost))
+
+    def _operation_invoked(self, event: ev.Event, what: ev.OperationInvoked) -> None:
+        self.operations.append(
+            OperationView(
+                what.operation_id,
+                what.kind,
+                what.key,
+                what.value,
+                what.server,
+                event.virtual_time,
+            )
+        )
+        del self.operations[:-OPERATIONS_KEPT]
+
+    def _operation_returned(self, event: ev.Event, what: ev.OperationReturned) -> None:
+        known = self.operation(what.operation_id)
+        if known is None:
+            return
+        self.operations[self.operations.index(known)] = replace(
+            known,
+            outcome=what.outcome,
+            found=what.found,
+            answer=what.value,
+            detail=what.detail,
+            returned=event.virtual_time,
+        )
+
+
+_OfProcess = ev.ServerSpawned | ev.ServerExited | ev.ServerPaused | ev.ServerResumed
+
+_OF_LAB: dict[type, Callable[[ClusterView, ev.Event, Any], None]] = {
+    ev.LabStarted: ClusterView._lab_started,
+    ev.ClockChanged: ClusterView._clock_changed,
+    ev.ServerSpawned: ClusterView._process_changed,
+    ev.ServerExited: ClusterView._process_changed,
+    ev.ServerPaused: ClusterView._process_changed,
+    ev.ServerResumed: ClusterView._process_changed,
+    ev.LinkChanged: ClusterView._link_changed,
+    ev.MessageSent: ClusterView._message_sent,
+    ev.MessageDelivered: ClusterView._message_delivered,
+    ev.MessageDropped: ClusterView._message_dropped,
+    ev.OperationInvoked: ClusterView._operation_invoked,
+    ev.OperationReturned: ClusterView._operation_returned,
+}
