@@ -1,0 +1,205 @@
+@0xd3a2171a15b2d6c8;
+# The one ordered stream of a laboratory, and how a viewer talks to it. A recording is this
+# stream. All times are in seconds.
+
+using Messages = import "messages.capnp";
+using Observe = import "observe.capnp";
+
+struct ViewerFrame {
+  # The root type of every frame between a viewer and the laboratory.
+
+  union {
+    # From the viewer
+    attach @0 :Attach;
+    commandRequest @1 :CommandRequest;
+
+    # To the viewer
+    commandAnswer @2 :CommandAnswer;
+    event @3 :Event;
+  }
+}
+
+struct Attach {
+  # The first frame of a viewer; the whole state follows as events.
+
+  owner @0 :Bool;
+  # The laboratory ends when its last owner has gone.
+}
+
+struct CommandRequest {
+  id @0 :UInt64;
+  # Chosen by the viewer; the answer repeats it.
+  text @1 :Text;
+}
+
+struct CommandAnswer {
+  # Comes after every event that the command caused.
+
+  id @0 :UInt64;
+  ok @1 :Bool;
+  # False: refused, and nothing changed.
+  text @2 :Text;
+}
+
+struct Event {
+  # One happening in its place in the stream.
+
+  sequence @0 :UInt64;
+  # Counts from 1 without gaps.
+  virtualTime @1 :Float64;
+  # Of the cluster's clock.
+  monotonicTime @2 :Float64;
+  # Of the machine's.
+  source @3 :UInt64;
+  # The server that told it; 0: the laboratory.
+  what :union {
+    labStarted @4 :LabStarted;
+    clockChanged @5 :ClockChanged;
+    commandGiven @6 :CommandGiven;
+    warned @7 :Warned;
+    serverSpawned @8 :ServerSpawned;
+    serverExited @9 :ServerExited;
+    serverPaused @10 :ServerPaused;
+    serverResumed @11 :ServerResumed;
+    messageSent @12 :MessageSent;
+    messageDelivered @13 :MessageDelivered;
+    messageDropped @14 :MessageDropped;
+    linkChanged @15 :LinkChanged;
+    operationInvoked @16 :OperationInvoked;
+    operationReturned @17 :OperationReturned;
+
+    # As the server told it
+    roleChanged @18 :Observe.RoleChanged;
+    termChanged @19 :Observe.TermChanged;
+    voteCast @20 :Observe.VoteCast;
+    voteReceived @21 :Observe.VoteReceived;
+    leaderChanged @22 :Observe.LeaderChanged;
+    timerArmed @23 :Observe.TimerArmed;
+    entriesAppended @24 :Observe.EntriesAppended;
+    entriesTruncated @25 :Observe.EntriesTruncated;
+    commitAdvanced @26 :Observe.CommitAdvanced;
+    applied @27 :Observe.Applied;
+    progressChanged @28 :Observe.ProgressChanged;
+    messageIgnored @29 :Observe.MessageIgnored;
+    serverState @30 :Observe.ServerState;
+    observationsLost @31 :Observe.ObservationsLost;
+  }
+}
+
+# --- The laboratory and its clock -----------------------------------------------------------
+
+struct LabStarted {
+  cluster @0 :Text;
+  servers @1 :List(UInt64);
+  electionTimeoutMin @2 :Float64;
+  electionTimeoutMax @3 :Float64;
+  heartbeatInterval @4 :Float64;
+  seed @5 :Int64;
+}
+
+struct ClockChanged {
+  # Virtual time is virtual + rate · (monotonic clock − monotonic) from here on.
+
+  virtual @0 :Float64;
+  monotonic @1 :Float64;
+  rate @2 :Float64;
+}
+
+struct CommandGiven {
+  # Somebody gave a command, and this is how it went.
+
+  text @0 :Text;
+  ok @1 :Bool;
+  answer @2 :Text;
+}
+
+struct Warned {
+  # Something is wrong with the laboratory itself, in words.
+
+  text @0 :Text;
+}
+
+# --- Processes ------------------------------------------------------------------------------
+
+struct ServerSpawned {
+  server @0 :UInt64;
+  pid @1 :UInt64;
+  address @2 :Text;
+}
+
+struct ServerExited {
+  server @0 :UInt64;
+  pid @1 :UInt64;
+  how @2 :Text;
+  expected @3 :Bool;
+}
+
+struct ServerPaused {
+  # Stopped with SIGSTOP: it is alive, holds its connections, does nothing.
+
+  server @0 :UInt64;
+}
+
+struct ServerResumed {
+  server @0 :UInt64;
+}
+
+# --- The network ----------------------------------------------------------------------------
+
+struct MessageSent {
+  # A message left its sender; it is due (virtual time) at its receiver.
+
+  messageId @0 :UInt64;
+  message @1 :Message;
+  due @2 :Float64;
+}
+
+struct Message {
+  union {
+    requestVote @0 :Messages.RequestVote;
+    requestVoteReply @1 :Messages.RequestVoteReply;
+    appendEntries @2 :Messages.AppendEntries;
+    appendEntriesReply @3 :Messages.AppendEntriesReply;
+  }
+}
+
+struct MessageDelivered {
+  messageId @0 :UInt64;
+}
+
+struct MessageDropped {
+  messageId @0 :UInt64;
+  reason @1 :UInt16;
+  # 0 the link is cut, 1 the server is down, 2 by hand.
+}
+
+struct LinkChanged {
+  # The rules of one direction of a link from here on.
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  cut @2 :Bool;
+  delay @3 :Float64;
+  # Virtual seconds.
+}
+
+# --- Clients of the laboratory --------------------------------------------------------------
+
+struct OperationInvoked {
+  operationId @0 :UInt64;
+  kind @1 :UInt16;
+  # 0 put, 1 get, 2 delete.
+  key @2 :Data;
+  value @3 :Data;
+  server @4 :UInt64;
+  # The server it was sent to; 0: whoever leads.
+}
+
+struct OperationReturned {
+  operationId @0 :UInt64;
+  outcome @1 :UInt16;
+  # 0 ok; 1 failed: it certainly had no effect; 2 unknown: it may have, may still, or never.
+  found @2 :Bool;
+  value @3 :Data;
+  detail @4 :Text;
+}

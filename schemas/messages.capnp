@@ -1,0 +1,111 @@
+@0xbf59daa510a960a7;
+# What Raft servers say to each other (Figure 2 of the paper), and the entries of the log.
+#
+# A server id is a whole number from 1; 0 stands for "none". Terms and indexes are whole
+# numbers from 0; index 0 is the place before the first entry and has term 0.
+
+struct Entries {
+  # A run of log entries as columns, all of the same length: entry i of the run is
+  # (terms[i], kinds[i], datas[i]). Columns are ten times cheaper to read than structs where
+  # every field access is a call into another language.
+
+  terms @0 :List(UInt64);
+  kinds @1 :List(UInt16);
+  # 0 no-op, appended by each new leader (§5.4.2, §8); 1 a command for the state machine.
+  datas @2 :List(Data);
+}
+
+struct RequestVote {
+  # A candidate asks for a vote (§5.2).
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  lastLogIndex @3 :UInt64;
+  lastLogTerm @4 :UInt64;
+}
+
+struct RequestVoteReply {
+  # term is the voter's term after it decided.
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  outcome @3 :VoteOutcome;
+}
+
+struct VoteOutcome {
+  # Why a vote was granted or refused.
+
+  union {
+    granted @0 :Void;
+    staleTerm @1 :Void;
+    # The candidate's term is older than the voter's.
+    alreadyVoted @2 :AlreadyVoted;
+    logBehind @3 :LogBehind;
+  }
+}
+
+struct AlreadyVoted {
+  # The voter's one vote of this term belongs to another candidate.
+
+  candidate @0 :UInt64;
+}
+
+struct LogBehind {
+  # The candidate's log is less up-to-date than the voter's, which ends here (§5.4.1).
+
+  lastLogIndex @0 :UInt64;
+  lastLogTerm @1 :UInt64;
+}
+
+struct AppendEntries {
+  # A leader replicates entries; without entries it is a heartbeat (§5.2, §5.3).
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  prevLogIndex @3 :UInt64;
+  prevLogTerm @4 :UInt64;
+  entries @5 :Entries;
+  # Absent when there are none. The first has index prevLogIndex + 1.
+  leaderCommit @6 :UInt64;
+  round @7 :UInt64;
+  # Counts the leader's broadcasts in this term; the reply repeats it.
+}
+
+struct AppendEntriesReply {
+  # term is the follower's term after it decided.
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  outcome @3 :AppendOutcome;
+  round @4 :UInt64;
+}
+
+struct AppendOutcome {
+  union {
+    appended @0 :Appended;
+    staleTerm @1 :Void;
+    # The leader's term is older than the follower's.
+    mismatch @2 :Mismatch;
+  }
+}
+
+struct Appended {
+  # The follower's log equals the leader's up to and including matchIndex.
+
+  matchIndex @0 :UInt64;
+}
+
+struct Mismatch {
+  # The follower has no entry with the leader's prevLogTerm at prevLogIndex (end of §5.3).
+
+  prevLogIndex @0 :UInt64;
+  # What was refused, so that the leader knows which request this answers.
+  conflictTerm @1 :UInt64;
+  # The term of the follower's entry there; 0: its log is shorter.
+  firstIndex @2 :UInt64;
+  # The first index the follower stores for conflictTerm, or one past its last entry.
+}
