@@ -21,7 +21,14 @@ struct KvAnswer {
   union {
     done @0 :Void;
     value @1 :Value;
+    malformed @2 :Malformed;
   }
+}
+
+struct KvSnapshot {
+  # The whole state, in the order of the keys.
+
+  pairs @0 :List(Put);
 }
 
 struct Put {
@@ -37,4 +44,10 @@ struct Value {
   found @0 :Bool;
   value @1 :Data;
   # Empty when nothing was found.
+}
+
+struct Malformed {
+  # The command or query made no sense and changed nothing.
+
+  detail @0 :Text;
 }

@@ -1,0 +1,1 @@
+"""State machines: what the replicated log drives."""

@@ -24,9 +24,13 @@ def apply_command(kv: dict[bytes, bytes], entry: Entry) -> None:
 @lru_cache(maxsize=4096)
 def _command(data: bytes) -> Any:
     """Decode once what every server appends, applies and shows."""
+    from raft.codec import DecodeError
     from raft.machine.kv import decode_command
 
-    return decode_command(data)
+    try:
+        return decode_command(data)
+    except DecodeError:
+        return None
 
 
 @lru_cache(maxsize=4096)
