@@ -275,6 +275,8 @@ class Server:
         reply: NotLeader | Rejected
         if len(data) > MAX_COMMAND_BYTES:
             reply = Rejected(f"the command has {len(data)} bytes; at most {MAX_COMMAND_BYTES} fit")
+        elif (refusal := self._machine.check(data)) is not None:
+            reply = Rejected(refusal)
         else:
             index = self.core.propose(data, self.clock.now())
             if index is not None:
@@ -293,11 +295,16 @@ class Server:
             connection.send(encode(ClientReply(request_id, NotLeader(self.core.leader))))
 
     def _settle_proposals(self, events: list[CoreEvent]) -> None:
-        """Tell clients whose entries were removed that their command will never be applied."""
+        """Tell clients whose entries were removed that this server cannot say what becomes of them.
+
+        Another server may still hold such an entry, win a later election with it and commit it
+        (Figure 8, c and d): "nothing was done" would make the client do it twice.
+        """
+        lost = OutcomeUnknown("another leader's entry took its place in this server's log")
         for event in events:
             if isinstance(event, EntriesTruncated):
                 for index in [i for i in self._proposals if i >= event.from_index]:
-                    self._reply(self._proposals.pop(index), NotLeader(self.core.leader))
+                    self._reply(self._proposals.pop(index), lost)
 
     def _refuse_reads(self) -> None:
         """Send reads that were not confirmed in time to whoever leads now."""
