@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raft.core.messages import ServerId
 from raft.printable import printable
 
 
@@ -30,13 +31,14 @@ class Question:
 class Step:
     """One idea.
 
-    ``scene`` are the commands that set the stage, on a cluster that was made whole before;
-    ``goal`` is a condition on the live cluster that the learner makes true; ``solution`` are
-    commands that do. ``narrative`` is Markdown.
+    Before it begins the cluster is made whole, and ``leader`` (None: anybody) leads it. Then
+    ``scene``, commands, sets the stage. ``goal`` is a condition on the live cluster that the
+    learner makes true; ``solution`` are commands that do. ``narrative`` is Markdown.
     """
 
     title: str
     narrative: str
+    leader: ServerId | None = None
     scene: tuple[str, ...] = ()
     goal: str | None = None
     hints: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from raft.core.messages import ServerId
 from raft.printable import printable
 from raftviz import commands
 from raftviz.lesson.lesson import Lesson, Question, Step
@@ -114,6 +115,7 @@ def _step(source: Source, section: _Section, servers: int) -> Step:
     step = Step(
         title=section.title,
         narrative=narrative,
+        leader=ServerId(table.number("leader", 0, 1, servers)) or None,
         scene=_commands(table, "scene", servers),
         goal=_goal(table),
         hints=table.texts("hints"),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from raft.core.messages import ServerId
 from raftviz import commands
 from raftviz.lab.api import Lab, LabOptions
 from raftviz.lesson.lesson import Lesson, Step
@@ -22,6 +23,7 @@ from raftviz.model.view import ClusterView
 
 WHOLE_WITHIN = 10.0
 """Seconds of cluster time in which a whole cluster must have elected and repaired its logs."""
+LEADER_ATTEMPTS = 5
 
 _CLOCK = (commands.Rate, commands.Freeze, commands.Thaw)
 
@@ -114,36 +116,47 @@ class LessonRun:
     # --- Scenes ------------------------------------------------------------------------------
 
     async def _set_scene(self, step: Step) -> None:
-        await self._make_whole()
+        await self._make_whole(step.leader)
         await self._play(step.scene)
         if not any(isinstance(commands.parse(text), _CLOCK) for text in step.scene):
             await self._perform(f"rate {self.lesson.rate:g}")
         self._start = variables(self._view)
         self.view_changed()
 
-    async def _make_whole(self) -> None:
-        """Undo every fault, and wait until one leader is known and all logs are equal."""
+    async def _make_whole(self, leader: ServerId | None) -> None:
+        """Undo every fault; wait until ``leader``, or anybody, leads and all logs are equal."""
         await self._perform("rate 1")
         await self._perform("heal")
-        await self._perform(f"delay {LabOptions().delay:g}s")
+        await self._perform(f"delay {LabOptions().delay * 1000:g}ms")
         servers = self._view.servers.values()
         if paused := [str(server.id) for server in servers if server.paused]:
             await self._perform("resume " + " ".join(paused))
         if dead := [str(server.id) for server in servers if not server.alive]:
             await self._perform("restart " + " ".join(dead))
-        await self._wait(self._is_whole, WHOLE_WITHIN, "a cluster at rest")
+        # Another server's timer may run out in the same moment and win: then once more.
+        for _ in range(LEADER_ATTEMPTS):
+            await self._wait(self._is_whole, WHOLE_WITHIN, "a cluster at rest")
+            if leader is None or self._view.leader == leader:
+                return
+            await self._perform(f"timeout {leader}")
+        raise SceneError(f"{self.progress}: S{leader} was not elected")
 
     def _is_whole(self) -> bool:
         leader = self._view.leader
         if leader is None:
             return False
         log = self._view.servers[leader].log
-        # A leader's first act is an entry of its own term: before that it may still truncate.
-        return (log and log[-1].term == self._view.term) and all(
-            server.alive
-            and server.leader == leader
-            and len(server.log) == len(log) == server.last_applied
-            for server in self._view.servers.values()
+        # A leader's first act is an entry of its own term: until that is applied everywhere,
+        # its followers' logs may differ from its own.
+        return (
+            bool(log)
+            and log[-1].term == self._view.term
+            and all(
+                server.alive
+                and server.leader == leader
+                and len(server.log) == len(log) == server.last_applied
+                for server in self._view.servers.values()
+            )
         )
 
     async def _play(self, texts: tuple[str, ...]) -> None:
