@@ -112,15 +112,13 @@ def viewer_codec() -> UnionCodec[ViewerFrame]:
     """Return the codec of ViewerFrame, compiled at its first use."""
     from raft.wire import UnionCodec, load_schema
 
-    return UnionCodec(
-        load_schema("lab").ViewerFrame, (Attach, CommandRequest, CommandAnswer, Event)
-    )
+    return UnionCodec(load_schema("lab").ViewerFrame, ViewerFrame)
 
 
 def _frame_splitter() -> FrameSplitter:
-    from raft.wire import FrameSplitter
+    from raft.wire import MAX_OBSERVATION, FrameSplitter
 
-    return FrameSplitter()
+    return FrameSplitter(MAX_OBSERVATION)
 
 
 # --- The client ------------------------------------------------------------------------------

@@ -1,0 +1,94 @@
+"""The private directory of one run: the secret, the viewers' socket, the servers' data.
+
+A run holds a lock on a file in it for as long as it lives. The kernel lets go of the lock
+however the run ends, so the next run can tell what was left behind, and removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+_PREFIX = "raftviz-"
+_LOCK = "lock"
+
+
+class RunDirectory:
+    """A directory (mode 0700) that lasts exactly as long as a run, and its cluster's secret.
+
+    ``data`` is where the servers' directories go; another place than the run's own is kept.
+    """
+
+    def __init__(self, data: Path | None = None) -> None:
+        remove_stale()
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _lock(self.path)
+        self.data = self.path if data is None else data
+        self.secret = secrets.token_hex(32)
+        self.secret_file = self.path / "secret"
+        _write_private(self.secret_file, self.secret + "\n")
+
+    @property
+    def socket(self) -> Path:
+        """Where viewers attach."""
+        return self.path / "viewers.sock"
+
+    def server_directory(self, server: int) -> Path:
+        """Return (and create) the directory of one server."""
+        path = self.data / f"s{server}"
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    def remove(self) -> None:
+        """Remove everything of the run that was not asked to be kept."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def remove_stale() -> None:
+    """Remove the directories of runs that were killed before they could do it themselves."""
+    for path in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
+        if _is_ours(path) and _is_abandoned(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        descriptor = os.open(path / _LOCK, os.O_RDWR)
+    except OSError:
+        return False  # it is just being made, or is no run's directory
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _lock(directory: Path) -> int:
+    """Lock the run; the file gets its name only when locked, so it never looks abandoned."""
+    unfinished = directory / (_LOCK + ".new")
+    descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    unfinished.rename(directory / _LOCK)
+    return descriptor
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(text)
