@@ -1,0 +1,164 @@
+"""How both ends of a connection prove that they know the cluster's secret, without a socket.
+
+``schemas/README.md`` gives the exact bytes. A proof covers both nonces, so that an old one
+cannot be played again; who calls and whom it wants, so that it cannot be passed on to
+another server; and which end made it, so that it cannot be handed back to its maker.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from raft.core.messages import ServerId
+from raft.frames import (
+    PROTOCOL_VERSION,
+    Caller,
+    Frame,
+    Preamble,
+    Proof,
+    RefusalReason,
+    Refused,
+    Welcome,
+)
+
+NONCE_SIZE = 32
+MIN_SECRET_SIZE = 16
+MAX_CLUSTER_SIZE = 200
+
+_FACTS = struct.Struct("<IHQQ")
+
+
+class HandshakeError(Exception):
+    """The ends of a connection do not agree to talk. ``detail`` says why, in words."""
+
+    def __init__(self, reason: RefusalReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who one end of a connection is, and the secret that proves it.
+
+    ``server`` is None for clients and observers. Raises ValueError when the cluster's name is
+    empty or over 200 bytes of UTF-8, or the secret is shorter than 16 bytes: a proof lets
+    whoever sees it try secrets at leisure, so they must be random and long.
+    """
+
+    cluster: str
+    secret: bytes = field(repr=False)
+    server: ServerId | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.cluster.encode()) <= MAX_CLUSTER_SIZE:
+            raise ValueError(f"a cluster's name has 1 to {MAX_CLUSTER_SIZE} bytes")
+        if len(self.secret) < MIN_SECRET_SIZE:
+            raise ValueError(f"the secret has {len(self.secret)} bytes, at least 16 are needed")
+
+
+def _prove(secret: bytes, end: bytes, preamble: Preamble, server_nonce: bytes) -> bytes:
+    facts = _FACTS.pack(preamble.version, preamble.caller, preamble.src, preamble.dst)
+    text = b"".join(
+        (b"raft ", end, b"\0", facts, preamble.nonce, server_nonce, preamble.cluster.encode())
+    )
+    return hmac.digest(secret, text, "sha256")
+
+
+class CallerHandshake:
+    """The calling end: send ``preamble``, hand the answer to ``receive``, send what it returns."""
+
+    def __init__(self, identity: Identity, caller: Caller, dst: ServerId) -> None:
+        self.preamble = Preamble(
+            version=PROTOCOL_VERSION,
+            cluster=identity.cluster,
+            caller=caller,
+            src=identity.server or ServerId(0),
+            dst=dst,
+            nonce=secrets.token_bytes(NONCE_SIZE),
+        )
+        self._secret = identity.secret
+
+    def receive(self, frame: Frame) -> Proof:
+        """Judge the server's answer. Raises HandshakeError."""
+        if isinstance(frame, Refused):
+            raise HandshakeError(frame.reason, frame.detail)
+        if not isinstance(frame, Welcome) or len(frame.nonce) != NONCE_SIZE:
+            raise HandshakeError(
+                RefusalReason.EXPECTED_PREAMBLE, "the other end does not speak this protocol"
+            )
+        expected = _prove(self._secret, b"server", self.preamble, frame.nonce)
+        if not hmac.compare_digest(expected, frame.proof):
+            raise HandshakeError(
+                RefusalReason.PROOF,
+                f"server {self.preamble.dst} could not prove that it knows the secret of cluster "
+                f"{self.preamble.cluster!r}",
+            )
+        return Proof(_prove(self._secret, b"caller", self.preamble, frame.nonce))
+
+
+class ServerHandshake:
+    """The called end: hand every frame to ``receive`` until ``complete``.
+
+    ``peers`` are the servers that may call as peers.
+    """
+
+    def __init__(self, identity: Identity, peers: Collection[ServerId]) -> None:
+        self._identity = identity
+        self._peers = peers
+        self._nonce = secrets.token_bytes(NONCE_SIZE)
+        self.preamble: Preamble | None = None
+        """Who calls; unproven until ``complete``."""
+        self.complete = False
+        """The caller proved itself."""
+
+    def receive(self, frame: Frame) -> Welcome | None:
+        """Judge the caller's next frame and return what to answer. Raises HandshakeError."""
+        if self.preamble is None:
+            self.preamble = self._judge(frame)
+            return Welcome(self._nonce, self._proof(b"server", self.preamble))
+        if not isinstance(frame, Proof):
+            raise HandshakeError(
+                RefusalReason.EXPECTED_PREAMBLE, "the second frame must be a Proof"
+            )
+        if not hmac.compare_digest(self._proof(b"caller", self.preamble), frame.proof):
+            raise HandshakeError(
+                RefusalReason.PROOF, "the caller does not know the secret of this cluster"
+            )
+        self.complete = True
+        return None
+
+    def _proof(self, end: bytes, preamble: Preamble) -> bytes:
+        return _prove(self._identity.secret, end, preamble, self._nonce)
+
+    def _judge(self, frame: Frame) -> Preamble:
+        if not isinstance(frame, Preamble) or len(frame.nonce) != NONCE_SIZE:
+            raise HandshakeError(
+                RefusalReason.EXPECTED_PREAMBLE,
+                f"the first frame must be a Preamble with a nonce of {NONCE_SIZE} bytes",
+            )
+        if frame.version != PROTOCOL_VERSION:
+            raise HandshakeError(
+                RefusalReason.VERSION,
+                f"this server speaks version {PROTOCOL_VERSION}, the caller {frame.version}",
+            )
+        if frame.cluster != self._identity.cluster:
+            raise HandshakeError(
+                RefusalReason.CLUSTER,
+                f"this server belongs to cluster {self._identity.cluster!r}, "
+                f"the caller to {frame.cluster[:MAX_CLUSTER_SIZE]!r}",
+            )
+        if frame.dst != self._identity.server:
+            raise HandshakeError(
+                RefusalReason.WRONG_SERVER,
+                f"this is server {self._identity.server}, the caller wants {frame.dst}",
+            )
+        if frame.caller is Caller.PEER and frame.src not in self._peers:
+            raise HandshakeError(
+                RefusalReason.UNKNOWN_PEER, f"there is no peer {frame.src} in this cluster"
+            )
+        return frame
