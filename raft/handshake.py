@@ -24,6 +24,7 @@ from raft.frames import (
     Refused,
     Welcome,
 )
+from raft.printable import printable
 
 NONCE_SIZE = 32
 MIN_SECRET_SIZE = 16
@@ -51,8 +52,8 @@ class Identity:
     """
 
     cluster: str
+    server: ServerId | None
     secret: bytes = field(repr=False)
-    server: ServerId | None = None
 
     def __post_init__(self) -> None:
         if not 0 < len(self.cluster.encode()) <= MAX_CLUSTER_SIZE:
@@ -86,7 +87,7 @@ class CallerHandshake:
     def receive(self, frame: Frame) -> Proof:
         """Judge the server's answer. Raises HandshakeError."""
         if isinstance(frame, Refused):
-            raise HandshakeError(frame.reason, frame.detail)
+            raise HandshakeError(frame.reason, printable(frame.detail, 300))
         if not isinstance(frame, Welcome) or len(frame.nonce) != NONCE_SIZE:
             raise HandshakeError(
                 RefusalReason.EXPECTED_PREAMBLE, "the other end does not speak this protocol"
@@ -96,7 +97,7 @@ class CallerHandshake:
             raise HandshakeError(
                 RefusalReason.PROOF,
                 f"server {self.preamble.dst} could not prove that it knows the secret of cluster "
-                f"{self.preamble.cluster!r}",
+                f"'{printable(self.preamble.cluster)}'",
             )
         return Proof(_prove(self._secret, b"caller", self.preamble, frame.nonce))
 
@@ -149,8 +150,8 @@ class ServerHandshake:
         if frame.cluster != self._identity.cluster:
             raise HandshakeError(
                 RefusalReason.CLUSTER,
-                f"this server belongs to cluster {self._identity.cluster!r}, "
-                f"the caller to {frame.cluster[:MAX_CLUSTER_SIZE]!r}",
+                f"this server belongs to cluster '{printable(self._identity.cluster)}', "
+                f"the caller to '{printable(frame.cluster, MAX_CLUSTER_SIZE)}'",
             )
         if frame.dst != self._identity.server:
             raise HandshakeError(

@@ -254,6 +254,10 @@ class Server:
 
     # --- Peers (called by the Listener) -----------------------------------------------------------
 
+    def peer_attached(self, peer: ServerId) -> None:
+        """Call a peer that just called us: it is up again, however long it was away."""
+        self._links[peer].wake()
+
     def peer_message(self, message: Message) -> None:
         """Take in a message of another server."""
         self._guarded(lambda: self.core.step(message, self.clock.now()))

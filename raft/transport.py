@@ -33,6 +33,7 @@ from raft.frames import (
     Refused,
 )
 from raft.handshake import CallerHandshake, HandshakeError, Identity, ServerHandshake
+from raft.printable import printable
 from raft.wire import MAX_FRAME, MAX_OBSERVATION, DecodeError, FrameSplitter, decode, encode
 
 __all__ = [
@@ -264,7 +265,7 @@ class Listener:
     """
 
     def __init__(self, identity: Identity, peers: Collection[ServerId], handlers: Handlers) -> None:
-        self.messages_received = 0
+        self.peer_messages_received = 0
         """Peer messages handed to ``peer_message`` so far."""
         self._identity = identity
         self._peers = frozenset(peers)
@@ -274,24 +275,23 @@ class Listener:
         self._callers: set[Connection] = set()
         self._peer_connections: dict[ServerId, Connection] = {}
 
-    async def start(self, host: str, port: int) -> str:
-        """Listen, and return the address; port 0 takes a free one.
+    async def start(self, address: str) -> str:
+        """Listen at ``host:port``, and return it; port 0 becomes the free one that was taken.
 
         Raises ValueError for an address that is not loopback, OSError when it cannot be had.
         """
+        host, port = parse_address(address)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, _require_loopback(host), port)
         name = self._server.sockets[0].getsockname()
         return format_address(name[0], name[1])
 
-    async def close(self) -> None:
-        """Stop listening and close every connection."""
+    def close(self) -> None:
+        """Stop listening and close every connection; what was sent still leaves."""
         if self._server is not None:
             self._server.close()
         for connection in [*self._unproven, *self._callers, *self._peer_connections.values()]:
             connection.close("the server stops")
-        if self._server is not None:
-            await self._server.wait_closed()
 
     def _accept(self) -> Connection:
         handshake = ServerHandshake(self._identity, self._peers)
@@ -364,7 +364,7 @@ class Listener:
                 f"server {connection.peer} sent a message from {frame.src} to {frame.dst}"
             )
         else:
-            self.messages_received += 1
+            self.peer_messages_received += 1
             self._handlers.peer_message(frame)
 
     def _from_client(self, connection: Connection, frame: Frame) -> None:
@@ -436,7 +436,7 @@ async def connect(
         if isinstance(frame, _ANSWERS[caller]):
             on_frame(frame)
         elif isinstance(frame, Refused):
-            connection.close(f"refused: {frame.detail}")
+            connection.close(f"refused: {printable(frame.detail, 300)}")
         else:
             connection.close(f"a server may not send {type(frame).__name__} here")
 
@@ -469,8 +469,8 @@ class PeerLink:
     A message waits while the link is being opened, or while the peer reads too slowly, up to
     8 MiB in all; then the oldest are lost. When an attempt fails, and between attempts, messages
     are lost at once: a server that comes back is not flooded with what is long out of date, and
-    Raft sends everything again that still matters (§5.3). Must be made inside a running loop.
-    Raises ValueError for a malformed address.
+    Raft sends everything again that still matters (§5.3). Raises ValueError for a malformed
+    address.
     """
 
     def __init__(self, identity: Identity, dst: ServerId, address: str) -> None:
@@ -485,8 +485,17 @@ class PeerLink:
         self._pump_scheduled = False
         self._written = 0
         self._awake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to call the peer."""
         self._task = asyncio.get_running_loop().create_task(self._keep_open())
         self._task.add_done_callback(_report_bug)
+
+    def close(self) -> None:
+        """Close the link for good."""
+        if self._task is not None:
+            self._task.cancel()
 
     @property
     def connected(self) -> bool:
@@ -494,7 +503,7 @@ class PeerLink:
         return self._connection is not None
 
     @property
-    def sent(self) -> int:
+    def messages_sent(self) -> int:
         """Messages that went out so far, or wait only for an open connection to take them."""
         return self._written + (len(self._queue) if self.connected else 0)
 
@@ -521,11 +530,6 @@ class PeerLink:
         """Try again now: the peer gave a sign of life."""
         if self._connection is None:
             self._awake.set()
-
-    async def close(self) -> None:
-        """Close the link for good."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
 
     async def _keep_open(self) -> None:
         backoff, complaint = BACKOFF_MIN, ""
