@@ -181,8 +181,8 @@ def _command(table: Table, key: str, text: str, *, near: str) -> commands.Comman
     try:
         return commands.parse(text)
     except commands.CommandError as error:
-        right = "`raftviz commands` lists all"
-        raise table.error(key, f"`{text}`: {error}", right, near=near) from error
+        right = f"perhaps `{error.nearest}`"
+        raise table.error(key, f"`{text}`: {error.reason}", right, near=near) from error
 
 
 def _check_condition(table: Table, key: str, text: str, *, near: str) -> None:
