@@ -351,7 +351,10 @@ class Server:
         self._observers.add(connection, self.clock.now())
 
     def control(self, connection: Connection, control: Control) -> None:
-        """Do what an observer asks."""
+        """Do what an observer asks. Only an attended server's time is another's to set."""
+        if not self._config.attended:
+            connection.close("this server is not attended: nobody sets its clock or its timers")
+            return
         match control:
             case SetClock(virtual, monotonic, rate):
                 self.clock.set(virtual, monotonic, rate)

@@ -1,0 +1,292 @@
+"""One process, whole servers: core, store, transport and clock together on one loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from raft.core.core import Config
+from raft.core.events import EntriesAppended, Role, RoleChanged, TimerArmed
+from raft.core.log import HardState, InvariantViolation
+from raft.core.messages import Entry, Index, ServerId, Term
+from raft.core.rules import Rules
+from raft.frames import (
+    Barrier,
+    BarrierReached,
+    Caller,
+    Campaign,
+    ClientReply,
+    ClientRequest,
+    FireTimer,
+    Frame,
+    NotLeader,
+    Observation,
+    ObservationsLost,
+    ObservedEvent,
+    Propose,
+    Read,
+    Rejected,
+    Result,
+    ServerState,
+    SetClock,
+    Status,
+    StatusQuery,
+)
+from raft.server import MAX_COMMAND_BYTES, Server, ServerConfig
+from raft.storage.memory import MemoryStore
+from raft.transport import Connection, Identity, connect
+
+SECRET = b"s" * 32
+CLUSTER = "test"
+
+
+class Journal:
+    """A state machine that remembers its commands."""
+
+    def __init__(self) -> None:
+        self.commands: list[bytes] = []
+
+    def check(self, data: bytes) -> str | None:
+        return None
+
+    def apply(self, index: int, data: bytes) -> bytes:
+        if data == b"poison":
+            raise RuntimeError("the state machine cannot go on")
+        self.commands.append(data)
+        return b"%d" % index
+
+    def query(self, data: bytes) -> bytes:
+        return b",".join(self.commands)
+
+    def snapshot(self) -> bytes:
+        return b""
+
+    def restore(self, data: bytes) -> None:
+        self.commands = []
+
+
+class Seat:
+    """One server of the test's cluster, and what its observer saw."""
+
+    def __init__(self, server: Server, address: str) -> None:
+        self.server = server
+        self.address = address
+        self.running = asyncio.ensure_future(server.run())
+        self.seen: list[ObservedEvent] = []
+        self._changed = asyncio.Event()
+        self.observer: Connection | None = None
+        self.gone = asyncio.Event()
+
+    async def observe(self) -> None:
+        me = self.server.core.config.server
+        self.observer = await connect(
+            self.address,
+            Identity(CLUSTER, None, SECRET),
+            Caller.OBSERVER,
+            me,
+            self._see,
+            lambda reason: self.gone.set(),
+        )
+
+    def _see(self, frame: Frame) -> None:
+        assert isinstance(frame, Observation)
+        self.seen.append(frame.event)
+        self._changed.set()
+
+    async def until(self, wanted: Callable[[ObservedEvent], bool]) -> ObservedEvent:
+        async with asyncio.timeout(20):
+            while not any(map(wanted, self.seen)):
+                self._changed.clear()
+                await self._changed.wait()
+        return next(filter(wanted, self.seen))
+
+    async def ask(self, body: Propose | Read | StatusQuery) -> object:
+        replies: asyncio.Queue[Frame] = asyncio.Queue()
+        me = self.server.core.config.server
+        connection = await connect(
+            self.address,
+            Identity(CLUSTER, None, SECRET),
+            Caller.CLIENT,
+            me,
+            replies.put_nowait,
+            lambda reason: None,
+        )
+        connection.send(ClientRequest(7, body))
+        async with asyncio.timeout(20):
+            reply = await replies.get()
+        connection.close("done")
+        assert isinstance(reply, ClientReply)
+        assert reply.id == 7
+        return reply.body
+
+
+@asynccontextmanager
+async def seat(
+    *,
+    attended: bool = False,
+    members: tuple[int, ...] = (1,),
+    rules: Rules | None = None,
+    entries: tuple[Entry, ...] = (),
+) -> AsyncIterator[Seat]:
+    config = ServerConfig(
+        core=Config(ServerId(1), tuple(map(ServerId, members))),
+        cluster=CLUSTER,
+        secret=SECRET,
+        listen="127.0.0.1:0",
+        peers={ServerId(m): "127.0.0.1:9" for m in members if m != 1},
+        seed=1,
+        attended=attended,
+    )
+    server = Server(
+        config, MemoryStore(HardState(Term(1)) if entries else None, entries), Journal(), rules
+    )
+    place = Seat(server, await server.start())
+    await place.observe()
+    try:
+        yield place
+    finally:
+        server.stop()
+        with suppress(RuntimeError, InvariantViolation):
+            await place.running
+
+
+def is_leader(event: ObservedEvent) -> bool:
+    state_says = isinstance(event, ServerState) and event.role is Role.LEADER
+    return state_says or (isinstance(event, RoleChanged) and event.role is Role.LEADER)
+
+
+async def test_a_server_alone_elects_itself_and_serves() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        assert await one.ask(Propose(b"a")) == Result(b"2")
+        assert await one.ask(Read(b"")) == Result(b"a")
+        status = await one.ask(StatusQuery())
+        assert isinstance(status, Status)
+        assert (status.role, status.leader, status.last_index) == (Role.LEADER, 1, 2)
+
+
+async def test_bug_49_an_empty_command_is_a_command() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        assert await one.ask(Propose(b"")) == Result(b"2")
+        assert await one.ask(Propose(b"b")) == Result(b"3")
+
+
+async def test_bug_49_an_error_of_the_state_machine_ends_the_server_visibly() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        asking = asyncio.ensure_future(one.ask(Propose(b"poison")))
+        with pytest.raises(RuntimeError, match="cannot go on"):
+            await one.running
+        assert one.server.core.last_applied == 1
+        asking.cancel()
+
+
+async def test_a_command_over_the_limit_is_refused_before_it_enters_the_log() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        reply = await one.ask(Propose(bytes(MAX_COMMAND_BYTES + 1)))
+        assert isinstance(reply, Rejected)
+        assert str(MAX_COMMAND_BYTES) in reply.detail
+        assert one.server.core.log.last_index == 1
+
+
+async def test_a_follower_sends_clients_to_the_leader_it_knows() -> None:
+    async with seat(attended=True, members=(1, 2, 3)) as one:
+        assert await one.ask(Propose(b"a")) == NotLeader(None)
+        assert await one.ask(Read(b"")) == NotLeader(None)
+
+
+async def test_an_attended_server_stands_still_until_its_clock_is_set() -> None:
+    async with seat(attended=True) as one:
+        state = await one.until(lambda e: isinstance(e, ServerState))
+        assert isinstance(state, ServerState)
+        assert (state.role, state.term) == (Role.FOLLOWER, 0)
+        assert one.server.clock.now() == 0
+        assert one.server._timer is None, "no timer is armed while time is frozen"
+        loop = asyncio.get_running_loop()
+        assert one.observer is not None
+        one.observer.send(SetClock(0.0, loop.time(), 10.0))
+        await one.until(is_leader)
+
+
+async def test_a_server_that_is_not_attended_takes_no_controls() -> None:
+    async with seat(members=(1, 2, 3)) as one:
+        assert one.observer is not None
+        one.observer.send(SetClock(0.0, 0.0, 0.0))
+        async with asyncio.timeout(20):
+            await one.gone.wait()
+        assert one.server.clock.rate == 1.0
+
+
+async def test_a_fired_timer_and_an_asked_election_need_no_time() -> None:
+    async with seat(attended=True, members=(1, 2, 3)) as one:
+        assert one.observer is not None
+        one.observer.send(FireTimer())
+        await one.until(lambda e: isinstance(e, RoleChanged) and e.term == 1)
+        one.observer.send(Campaign())
+        await one.until(lambda e: isinstance(e, RoleChanged) and e.term == 2)
+
+
+async def test_a_barrier_answers_only_when_enough_was_received() -> None:
+    async with seat(attended=True, members=(1, 2)) as one:
+        assert one.observer is not None
+        one.observer.send(Barrier(token=4, received=1))
+        one.observer.send(Barrier(token=5, received=0))
+        await one.until(lambda e: e == BarrierReached(5, 0))
+        assert BarrierReached(4, 0) not in one.seen
+
+
+async def test_an_observer_that_reads_too_slowly_gets_the_whole_state_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with seat(attended=True, members=(1, 2, 3)) as one:
+        await one.until(lambda e: isinstance(e, ServerState))
+        (serving,) = one.server._observers._lost
+        with monkeypatch.context() as full:
+            full.setattr(type(serving), "send", lambda self, frame: False)
+            one.server._guarded(one.server._campaign)
+            one.server._turn()
+        one.seen.clear()
+        one.server._guarded(one.server._campaign)
+        one.server._turn()
+        lost = await one.until(lambda e: isinstance(e, ObservationsLost))
+        assert isinstance(lost, ObservationsLost)
+        assert lost.count > 0
+        state = await one.until(lambda e: isinstance(e, ServerState))
+        assert isinstance(state, ServerState)
+        assert state.term == 2
+        one.server._guarded(one.server._campaign)
+        one.server._turn()
+        await one.until(lambda e: isinstance(e, RoleChanged) and e.term == 3)
+
+
+async def test_recovered_entries_are_applied_once_the_no_op_of_a_new_term_commits() -> None:
+    entries = (Entry(Term(1), data=b"x"),)
+    async with seat(entries=entries) as one:
+        await one.until(is_leader)
+        assert await one.ask(Read(b"")) == Result(b"x")
+
+
+async def test_an_impossible_state_ends_the_server_with_a_dump() -> None:
+    class CommitNothing(Rules):
+        def next_term(self, current_term: Term) -> Term:
+            return current_term
+
+    async with seat(rules=CommitNothing()) as one:
+        with pytest.raises(InvariantViolation, match="terms only grow"):
+            await one.running
+
+
+async def test_every_append_is_observed_with_its_contents() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        await one.ask(Propose(b"seen"))
+        await one.until(lambda e: isinstance(e, EntriesAppended) and e.entries[0].data == b"seen")
+        armed = await one.until(lambda e: isinstance(e, TimerArmed))
+        assert isinstance(armed, TimerArmed)
+        assert armed.deadline > 0
+        assert one.server.core.log.entry(Index(2)).data == b"seen"
