@@ -1,0 +1,203 @@
+"""Frames to test with: one list that everybody shares, and properties' strategies.
+
+The bytes of every sample are kept in ``tests/raft/golden``, one file a frame type. When the
+schema has *grown*, add samples and write the files again::
+
+    python -m tests.raft.samples
+
+A line that changes, rather than appears, is a break of the protocol.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from raft.core.events import (
+    Applied,
+    CommitAdvanced,
+    EntriesAppended,
+    EntriesTruncated,
+    LeaderChanged,
+    MessageIgnored,
+    ProgressChanged,
+    Role,
+    RoleChanged,
+    RoleReason,
+    TermChanged,
+    TimerArmed,
+    TimerKind,
+    VoteCast,
+    VoteReceived,
+)
+from raft.core.messages import (
+    AlreadyVoted,
+    Appended,
+    AppendEntries,
+    AppendEntriesReply,
+    Entry,
+    EntryKind,
+    Granted,
+    LogBehind,
+    Mismatch,
+    RequestVote,
+    RequestVoteReply,
+    StaleTerm,
+)
+from raft.frames import (
+    Barrier,
+    BarrierReached,
+    Caller,
+    Campaign,
+    ClientReply,
+    ClientRequest,
+    FireTimer,
+    FollowerProgress,
+    NotLeader,
+    Observation,
+    ObservationsLost,
+    OutcomeUnknown,
+    Preamble,
+    Proof,
+    Propose,
+    Read,
+    RefusalReason,
+    Refused,
+    Rejected,
+    Result,
+    ServerState,
+    SetClock,
+    Status,
+    StatusQuery,
+    Welcome,
+)
+from raft.wire import encode
+
+GOLDEN = Path(__file__).parent / "golden"
+
+ENTRIES = (
+    Entry(term=1, kind=EntryKind.NOOP),
+    Entry(term=1, kind=EntryKind.COMMAND, data=b"x=1"),
+    Entry(term=3, kind=EntryKind.COMMAND, data=bytes(range(256))),
+)
+
+_EVENTS = (
+    ServerState(
+        server=2,
+        pid=4711,
+        address="127.0.0.1:41234",
+        role=Role.LEADER,
+        term=3,
+        voted_for=2,
+        leader=2,
+        first_index=1,
+        entries=ENTRIES,
+        commit_index=2,
+        last_applied=1,
+        votes=(1, 2, 4),
+        progress=(FollowerProgress(1, 4, 3), FollowerProgress(3, 2, 0)),
+        timer_kind=TimerKind.HEARTBEAT,
+        timer_deadline=12.5,
+        timer_interval=0.05,
+    ),
+    ObservationsLost(count=17),
+    BarrierReached(token=9, sent=1234),
+    RoleChanged(Role.CANDIDATE, 4, RoleReason.ELECTION_TIMEOUT),
+    TermChanged(4),
+    VoteCast(4, 5, LogBehind(last_log_index=3, last_log_term=3)),
+    VoteReceived(4, 1, Granted()),
+    LeaderChanged(4, None),
+    LeaderChanged(4, 5),
+    TimerArmed(TimerKind.ELECTION, 12.75, 0.25),
+    EntriesAppended(4, ENTRIES),
+    EntriesTruncated(3),
+    CommitAdvanced(2),
+    Applied(2),
+    ProgressChanged(3, 2, 1),
+    MessageIgnored(1, "RequestVoteReply", "the election of term 3 is over"),
+)
+
+SAMPLES = (
+    Preamble(1, "würfel", Caller.PEER, 1, 2, bytes(range(32))),
+    Preamble(1, "lab", Caller.OBSERVER, 0, 5, bytes(32)),
+    Welcome(bytes(range(32)), bytes(range(32, 64))),
+    Proof(bytes(range(64, 96))),
+    Refused(RefusalReason.CLUSTER, "this server belongs to another cluster"),
+    RequestVote(1, 2, 4, 3, 3),
+    RequestVoteReply(2, 1, 4, Granted()),
+    RequestVoteReply(2, 1, 5, StaleTerm()),
+    RequestVoteReply(2, 1, 4, AlreadyVoted(candidate=3)),
+    RequestVoteReply(2, 1, 4, LogBehind(last_log_index=7, last_log_term=3)),
+    AppendEntries(2, 1, 3, 9, 2, (), 8, 77),
+    AppendEntries(2, 1, 2**64 - 1, 0, 0, ENTRIES, 2**63, 2**32),
+    AppendEntriesReply(1, 2, 3, Appended(match_index=12), 77),
+    AppendEntriesReply(1, 2, 4, StaleTerm(), 78),
+    AppendEntriesReply(1, 2, 3, Mismatch(9, 2, 6), 79),
+    ClientRequest(1, StatusQuery()),
+    ClientRequest(2, Propose(b"put x 1")),
+    ClientRequest(3, Read(b"get x")),
+    ClientReply(1, Status(2, Role.FOLLOWER, 3, None, 1, 9, 3, 8, 8)),
+    ClientReply(2, Result(b"done")),
+    ClientReply(3, NotLeader(4)),
+    ClientReply(4, NotLeader(None)),
+    ClientReply(5, OutcomeUnknown("leadership was lost")),
+    ClientReply(6, Rejected("the key is too long")),
+    *(Observation(12.34, 5678.5, event) for event in _EVENTS),
+    SetClock(virtual=1.5, monotonic=2.5, rate=0.05),
+    FireTimer(),
+    Campaign(),
+    Barrier(token=9, received=1234),
+)
+
+
+def golden_lines() -> dict[str, list[str]]:
+    """Return, for each frame type, the value and the bytes of each of its samples, by turns."""
+    files: dict[str, list[str]] = {}
+    for sample in SAMPLES:
+        lines = files.setdefault(type(sample).__name__, [])
+        lines += [f"# {sample!r}", encode(sample).hex(" ", 8)]
+    return files
+
+
+# --- Any value of any type of ours -----------------------------------------------------------
+
+_NARROW = {
+    "version": st.integers(0, 2**32 - 1),
+    "seed": st.integers(-(2**63), 2**63 - 1),
+}
+
+
+def any_value(hint: object, name: str = "") -> st.SearchStrategy:
+    """Return a strategy for a type as it is written in a dataclass."""
+    hint = getattr(hint, "__supertype__", hint)
+    arguments = typing.get_args(hint)
+    if name in _NARROW:
+        return _NARROW[name]
+    if typing.get_origin(hint) is tuple:
+        return st.lists(any_value(arguments[0]), max_size=6).map(tuple)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if types.NoneType in arguments:
+            return st.none() | st.integers(1, 2**64 - 1)
+        return st.one_of([any_value(member) for member in arguments])
+    if dataclasses.is_dataclass(hint):
+        hints = typing.get_type_hints(hint)
+        return st.builds(hint, **{name: any_value(part, name) for name, part in hints.items()})
+    if issubclass(hint, enum.IntEnum):
+        return st.sampled_from(hint)
+    return {
+        bool: st.booleans(),
+        int: st.integers(0, 2**64 - 1),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+        str: st.text(max_size=40),
+        bytes: st.binary(max_size=200),
+    }[hint]
+
+
+if __name__ == "__main__":
+    for frame_type, lines in golden_lines().items():
+        (GOLDEN / f"{frame_type}.hex").write_text("\n".join(lines) + "\n")
