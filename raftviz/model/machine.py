@@ -1,45 +1,38 @@
-"""What the commands in the log do to the key-value machine, as a viewer shows it."""
+"""What the commands in the log say, and do to the key-value machine, as a viewer shows it."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 from raft.core.messages import Entry, EntryKind
+from raft.machine import kv
+from raft.wire import DecodeError
 
 
-def apply_command(kv: dict[bytes, bytes], entry: Entry) -> None:
-    """Do to ``kv`` what applying ``entry`` does to the machine; what is no command does nothing."""
-    if entry.kind is not EntryKind.COMMAND:
-        return
-    command = _command(entry.data)
-    if command is None:
-        return
-    if hasattr(command, "value"):
-        kv[command.key] = command.value
-    else:
-        kv.pop(command.key, None)
+def apply_command(values: dict[bytes, bytes], entry: Entry) -> None:
+    """Do to ``values`` what applying ``entry`` does to the machine.
+
+    What is not a command changes nothing there, and so neither here.
+    """
+    match _command(entry):
+        case kv.Put(key, value):
+            values[key] = value
+        case kv.Delete(key):
+            values.pop(key, None)
 
 
 @lru_cache(maxsize=4096)
-def _command(data: bytes) -> Any:
-    """Decode once what every server appends, applies and shows."""
-    from raft.codec import DecodeError
-    from raft.machine.kv import decode_command
-
+def _command(entry: Entry) -> kv.Command | None:
+    """Decode once what every server of the cluster applies."""
+    if entry.kind is not EntryKind.COMMAND:
+        return None
     try:
-        return decode_command(data)
+        return kv.decode_command(entry.data)
     except DecodeError:
         return None
 
 
 @lru_cache(maxsize=4096)
-def _described(data: bytes) -> str:
-    from raft.machine.kv import describe
-
-    return describe(data)
-
-
 def command_text(entry: Entry) -> str:
-    """Return an entry's command in a few printable characters: ``x=9``, ``del x``, ``no-op``."""
-    return "no-op" if entry.kind is EntryKind.NOOP else _described(entry.data)
+    """Return an entry's command in printable characters: ``x=9``, ``del x``, ``no-op``."""
+    return "no-op" if entry.kind is EntryKind.NOOP else kv.describe(entry.data)

@@ -1,0 +1,371 @@
+"""The words of the command language: servers, durations, rates, quoted text, and their errors."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+from typing import NoReturn
+
+from raft.core.messages import ServerId
+from raft.printable import printable
+from raftviz.model.conditions import blanked
+
+MAX_LENGTH = 2000
+"""Characters of the longest command."""
+MAX_DURATION = 3600.0
+MAX_RATE = 10.0
+
+
+class Who(enum.Enum):
+    """Servers named by what they are at the moment, not by number."""
+
+    ALL = "all"
+    LEADER = "leader"
+    FOLLOWERS = "followers"
+    CANDIDATE = "candidate"
+
+
+Servers = tuple[ServerId, ...] | Who
+"""Servers by number, or by role (resolved when the command is carried out)."""
+
+ROLES = tuple(who.value for who in Who)
+SERVER = "a server (a number, leader, followers, candidate or all)"
+ONE_SERVER = "one server (a number, leader or candidate)"
+DURATION = "a duration with its unit (200ms, 1.5s)"
+RATE = f"a rate (1/20, 0.5, 2: from 0 to {MAX_RATE:g})"
+
+
+class CommandError(Exception):
+    """A text that is no command.
+
+    At ``column`` (from 1) of ``text`` something else was ``expected``; ``nearest`` is the
+    right command that comes closest.
+    """
+
+    def __init__(self, text: str, column: int, expected: str, nearest: str) -> None:
+        super().__init__(text, column, expected, nearest)
+        self.text = text
+        self.column = column
+        self.expected = expected
+        self.nearest = nearest
+
+    @property
+    def reason(self) -> str:
+        """What was expected and what was found, without the place."""
+        words = self.text[self.column - 1 :].split()
+        found = f'"{printable(words[0], 30)}"' if words else "the end"
+        return f"expected {self.expected}, found {found}"
+
+    def __str__(self) -> str:
+        return f"column {self.column}: {self.reason}; try: {printable(self.nearest)}"
+
+
+class ReadingError(Exception):
+    """Why the reading of a command stopped, before the nearest right one is sought.
+
+    ``words`` are some that could stand there; ``fixed`` is a whole text that may be meant.
+    """
+
+    def __init__(
+        self, column: int, expected: str, words: tuple[str, ...] = (), fixed: str = ""
+    ) -> None:
+        super().__init__(column, expected)
+        self.column = column
+        self.expected = expected
+        self.words = words
+        self.fixed = fixed
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word of a command at ``column`` (from 1), and what it says without its quotes."""
+
+    text: str
+    column: int
+    value: bytes
+
+    @property
+    def quoted(self) -> bool:
+        """Whether it stands in quotes, and so means nothing but itself."""
+        return self.text[:1] in _QUOTES
+
+
+_QUOTES = ("'", '"')
+_SPACE = re.compile(r"\s*(?:#(?!\d).*)?", re.DOTALL)  # and a comment; ``#12`` is a word
+_COMMENT = re.compile(r"(?<!\S)#(?!\d)|$")
+_AFTER_CONDITION = re.compile(r"(?<!\S)(?:within\b|#(?!\d))|$")
+_BARE = re.compile(r"\S+")
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_SYMBOL = re.compile(r"->|→|[|,]|(?:(?!->)[^\s,|→])+")
+_ARROW = re.compile(r"->|→")
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_NAMED = {"n": "\n", "r": "\r", "t": "\t"}
+_ID = re.compile(r"[sS]?([0-9]{1,4})")
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,30})?"
+_DURATION = re.compile(rf"({_NUMBER})(ms|s)")
+_COUNT = re.compile(r"[0-9]{1,9}")
+_DECIMAL = re.compile(_NUMBER)
+_FRACTION = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+_PLAIN = re.compile(r"[^\s'\"\\@#][^\s'\"\\]*")
+_AFTER_SERVERS = ("", "->", "→", "|")
+
+
+class Reader:
+    """Reads a command from left to right; whatever does not fit raises ReadingError."""
+
+    def __init__(self, text: str, place: int = 0) -> None:
+        self._text = text
+        self._place = place
+        self._skip_space()
+
+    def _skip_space(self) -> None:
+        match = _SPACE.match(self._text, self._place)
+        assert match is not None
+        self._place = match.end()
+
+    @property
+    def column(self) -> int:
+        """The column (from 1) of what comes next."""
+        return self._place + 1
+
+    @property
+    def at_end(self) -> bool:
+        """Whether nothing but a comment is left."""
+        return self._place == len(self._text)
+
+    @property
+    def _comment(self) -> int:
+        """Where a comment begins, or the end, if nothing to come is in quotes."""
+        match = _COMMENT.search(self._text, self._place)
+        assert match is not None  # it matches the end, too
+        return match.start()
+
+    def fail(self, expected: str, words: tuple[str, ...] = (), fixed: str = "") -> NoReturn:
+        """Say that something else was expected here."""
+        raise ReadingError(self.column, expected, words, fixed)
+
+    def end(self, expected: str = "the end") -> None:
+        """Take the end of the command."""
+        if not self.at_end:
+            self.fail(expected)
+
+    def comes(self, pattern: re.Pattern[str]) -> bool:
+        """Whether what comes next looks like this."""
+        return pattern.match(self._text, self._place) is not None
+
+    def rest(self) -> str:
+        """Take all that is left before a comment, as it is written."""
+        rest = self._text[self._place : self._comment].rstrip()
+        self._place = len(self._text)
+        return rest
+
+    def condition(self) -> str:
+        """Take a condition: all up to the word ``within``, or a comment, outside of quotes."""
+        match = _AFTER_CONDITION.search(blanked(self._text), self._place)
+        assert match is not None  # it matches the end, too
+        condition = self._text[self._place : match.start()].rstrip()
+        if not condition:
+            self.fail("a condition (leader != 0)")
+        self._place = match.start()
+        self._skip_space()
+        return condition
+
+    # --- Free words: keys, values, topics ------------------------------------------------------
+
+    def word(self, expected: str) -> Word:
+        """Take a bare word, or one in quotes with its escapes resolved."""
+        if self.at_end:
+            self.fail(expected)
+        column = self.column
+        quoted = self._text[self._place] in _QUOTES
+        match = (_QUOTED if quoted else _BARE).match(self._text, self._place)
+        if match is None:
+            self.fail(f"a closing {self._text[self._place]}")
+        text = match[0]
+        self._place = match.end()
+        if quoted and self._text[self._place : self._place + 1].strip():
+            self.fail("a space after the closing quote")
+        value = _unescaped(text[1:-1]) if quoted else text
+        self._skip_space()
+        try:
+            return Word(text, column, value.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:
+            raise ReadingError(column, "characters of Unicode") from None
+
+    # --- Servers -------------------------------------------------------------------------------
+
+    def _next_symbol(self) -> str:
+        match = _SYMBOL.match(self._text, self._place)
+        return match[0] if match else ""
+
+    def take(self, symbol: str) -> bool:
+        """Take ``symbol`` if it comes next (``->`` is any arrow)."""
+        found = self._next_symbol()
+        if found != symbol and not (symbol == "->" and _ARROW.fullmatch(found)):
+            return False
+        self._place += len(found)
+        self._skip_space()
+        return True
+
+    @property
+    def has_arrow(self) -> bool:
+        """Whether an arrow is still to come."""
+        return _ARROW.search(self._text, self._place, self._comment) is not None
+
+    def server(self, expected: str = SERVER, roles: tuple[str, ...] = ROLES) -> ServerId | Who:
+        """Take one server, by number or role."""
+        word = self._next_symbol()
+        match = _ID.fullmatch(word)
+        if match is not None and int(match[1]) > 0:
+            found: ServerId | Who = ServerId(int(match[1]))
+        elif word.lower() in roles:
+            found = Who(word.lower())
+        else:
+            self.fail(expected, roles)
+        self._place += len(word)
+        self._skip_space()
+        return found
+
+    def one_server(self) -> Servers:
+        """Take a number, or a role that one server can have."""
+        server = self.server(ONE_SERVER, (Who.LEADER.value, Who.CANDIDATE.value))
+        return server if isinstance(server, Who) else (server,)
+
+    def servers(self) -> Servers:
+        """Take one role, or numbers with spaces or commas between them."""
+        return self._numbers(lambda: self.take(",") or self._next_symbol() not in _AFTER_SERVERS)
+
+    def joined_servers(self) -> Servers:
+        """Take one role, or numbers joined by commas."""
+        return self._numbers(lambda: self.take(","))
+
+    def _numbers(self, goes_on: Callable[[], bool]) -> Servers:
+        first = self.server()
+        if isinstance(first, Who):
+            return first
+        numbers = [first]
+        while goes_on():
+            number = self.server("a number of a server (a role stands alone)", ())
+            assert not isinstance(number, Who)
+            numbers.append(number)
+        return tuple(dict.fromkeys(numbers))
+
+    def destination(self) -> Servers | None:
+        """Take ``@`` and one server; None if nothing like that comes next."""
+        if self.at_end or self._text[self._place] != "@":
+            return None
+        self._place += 1
+        return self.one_server()
+
+    # --- Numbers -------------------------------------------------------------------------------
+
+    def duration(self) -> float:
+        """Take a duration and return its seconds."""
+        return self._number(DURATION, read_duration)
+
+    def rate(self) -> float:
+        """Take how fast time runs."""
+        return self._number(RATE, read_rate)
+
+    def count(self, most: int) -> int:
+        """Take a whole number from 1 to ``most``."""
+        read = partial(read_count, most=most)
+        return int(self._number(f"a whole number from 1 to {most}", read))
+
+    def _number(self, expected: str, read: Callable[[str], float | None]) -> float:
+        match = _BARE.match(self._text, self._place)
+        number = read(match[0]) if match else None
+        if number is None:
+            self.fail(expected)
+        self.word(expected)
+        return number
+
+
+def read_duration(text: str) -> float | None:
+    """Return the seconds of ``200ms`` or ``1.5s``, None if it is no such duration."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        return None
+    # Decimals, so that 0.1ms is the number nearest to 0.0001 and is written back as it was.
+    seconds = float(Decimal(match[1]).scaleb(-3 if match[2] == "ms" else 0))
+    return seconds if seconds <= MAX_DURATION else None
+
+
+def read_count(text: str, most: int) -> int | None:
+    """Return the number of ``5``, None if it is no whole number from 1 to ``most``."""
+    return int(text) if _COUNT.fullmatch(text) and 1 <= int(text) <= most else None
+
+
+def read_rate(text: str) -> float | None:
+    """Return the number of ``1/20`` or ``0.5``, None if it is no rate from 0 to ``MAX_RATE``."""
+    if match := _FRACTION.fullmatch(text):
+        if int(match[2]) == 0:
+            return None
+        rate = int(match[1]) / int(match[2])
+    elif _DECIMAL.fullmatch(text):
+        rate = float(text)
+    else:
+        return None
+    return rate if rate <= MAX_RATE else None
+
+
+def _unescaped(text: str) -> str:
+    """Resolve the escapes of a quoted word; a byte of its own becomes a surrogate escape."""
+
+    def resolve(match: re.Match[str]) -> str:
+        if match[1] is not None:
+            return bytes.fromhex(match[1]).decode("utf-8", "surrogateescape")
+        return _NAMED.get(match[2], match[2])
+
+    return _ESCAPE.sub(resolve, text)
+
+
+# --- Writing ---------------------------------------------------------------------------------
+
+
+def format_servers(servers: Servers, between: str = " ") -> str:
+    """Write servers as they are read."""
+    return servers.value if isinstance(servers, Who) else between.join(map(str, servers))
+
+
+def format_link(a: Servers, b: Servers, both_ways: bool) -> str:
+    """Write the two ends of a link as they are read."""
+    if both_ways:
+        return f"{format_servers(a, ',')} {format_servers(b, ',')}"
+    return f"{format_servers(a)} -> {format_servers(b)}"
+
+
+def format_duration(seconds: float) -> str:
+    """Write a duration so that reading it gives the same seconds."""
+    exact = Decimal(repr(seconds))
+    return f"{exact.scaleb(3):f}ms" if 0 < exact < 1 else f"{exact:f}s"
+
+
+def format_rate(rate: float) -> str:
+    """Write a rate so that reading it gives the same number."""
+    if 0 < rate < 1:
+        fraction = Fraction(rate).limit_denominator(1000)
+        if fraction.numerator == 1 and float(fraction) == rate:
+            return f"1/{fraction.denominator}"
+    return f"{Decimal(repr(rate)):f}".removesuffix(".0")
+
+
+def quote(value: bytes) -> str:
+    """Write a key or value so that reading it gives the same bytes, and is safe to show."""
+    text = value.decode("utf-8", "surrogateescape")
+    if _PLAIN.fullmatch(text) and printable(text) == text:
+        return text
+    return "'" + "".join(map(_quoted_character, text)) + "'"
+
+
+def _quoted_character(character: str) -> str:
+    if character in "'\\":
+        return "\\" + character
+    if character == printable(character):
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,473 @@
+"""Conditions on the cluster, for ``expect``, ``wait`` and the goals of lessons (design §9).
+
+A condition is an expression of CEL, the Common Expression Language, over the values that
+``variables`` lists. It is compiled and evaluated by that language alone, never as Python.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from raft.core.events import Role
+from raft.core.messages import AppendEntries, ServerId
+from raft.printable import printable
+from raftviz.model.machine import command_text
+from raftviz.model.view import ClusterView, Flight, OperationView, ServerView
+from raftviz.model.words import kind_of
+
+if TYPE_CHECKING:
+    import cel
+
+MAX_LENGTH = 1000
+MAX_NESTING = 3
+"""Macros (all, exists, map, filter …) inside macros: each multiplies the work."""
+SHOWN = 160
+"""Characters of the longest value that ``explain`` shows."""
+
+NAMES = {
+    "leader": "the id of the live leader of the highest term, 0 if there is none",
+    "leaders": "how many live servers take themselves for the leader",
+    "term": "the highest term of any server",
+    "commit": "the highest commitIndex of any live server",
+    "alive": "how many servers have a process (a paused one counts)",
+    "time": "the cluster's time in seconds, as 1.5",
+    "rate": "how fast that time runs, as 0.05; 0.0 is frozen",
+    "servers": "all servers, as a list",
+    "messages": "the messages on their way, as a list",
+    "operations": "the puts, gets and deletes so far, as a list",
+    "last": "the last of these operations",
+    "start": "in the goal of a lesson: all of these as they were when its step began",
+}
+SERVER_FIELDS = {
+    "id": "its number",
+    "role": '"follower", "candidate", "leader", or "dead"',
+    "term": "currentTerm",
+    "voted_for": "whom it voted for in this term, 0 for nobody",
+    "leader": "whom it takes for the leader, 0 for nobody",
+    "alive": "whether it has a process",
+    "paused": "whether its process is stopped",
+    "log": "its entries, as a list: log[0] is the entry at index 1",
+    "last_index": "the index of its last entry",
+    "commit": "commitIndex",
+    "applied": "lastApplied",
+    "kv": 'what its state machine holds, as a map: s1.kv.x, or s1.kv["x"]',
+    "votes": "the ids of those whose votes it has",
+    "timer": "the seconds until its timer fires, as 0.2",
+}
+OPERATION_FIELDS = {
+    "id": "its number",
+    "kind": '"put", "get" or "delete" ("" before the first)',
+    "key": "the key",
+    "value": "the value that was put",
+    "server": "the server that was asked, 0 for whichever leads",
+    "outcome": '"pending", "ok", "failed" or "unknown" ("none" before the first)',
+    "found": "whether a get found the key",
+    "answer": "what a get found",
+}
+MESSAGE_FIELDS = {
+    "kind": '"request_vote", "vote_granted", "vote_refused", "heartbeat", "append", …',
+    "src": "its sender",
+    "dst": "its receiver",
+    "term": "its term",
+    "entries": "how many entries it carries",
+}
+ENTRY_FIELDS = {
+    "index": "its place in the log",
+    "term": "its term",
+    "command": "its command, as x=1; no-op for the entry that a new leader appends",
+}
+
+_FUNCTIONS = (
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "has",
+    "all",
+    "exists",
+    "exists_one",
+    "map",
+    "filter",
+    "int",
+    "uint",
+    "double",
+    "string",
+    "bytes",
+    "duration",
+    "timestamp",
+    "type",
+    "dyn",
+)
+
+
+class ConditionError(ValueError):
+    """A text that is no condition on this cluster; ``column`` (from 1) is where it goes wrong."""
+
+    def __init__(self, column: int, reason: str) -> None:
+        super().__init__(column, reason)
+        self.column = column
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"column {self.column}: {self.reason}"
+
+
+class Condition:
+    """A compiled condition. Raises ConditionError for a text that is none."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        _check_size(text)
+        self._program = _compile(text)
+        self._code = blanked(text)
+        self._bound = frozenset(_BOUND.findall(self._code))
+        self._names = [name for name in self._program.variables() if name not in self._bound]
+        self._check_names()
+        self._check_functions()
+        self._check_fields()
+
+    def __str__(self) -> str:
+        return self.text
+
+    def holds(self, view: ClusterView, extra: Mapping[str, Any] | None = None) -> bool:
+        """Judge the cluster. What the condition asks of something that is not there is not so.
+
+        ``extra`` holds further values by name (``start``). Raises ConditionError if it asks
+        for a server that the cluster has not, compares what cannot be compared, or has a
+        result that is neither true or false nor a whole number.
+        """
+        try:
+            result = self._program.execute(self._values(view, extra or {}))
+        except (KeyError, IndexError, ZeroDivisionError):
+            return False  # a key not yet put, an entry not yet there
+        except (TypeError, RuntimeError, ValueError, ArithmeticError) as error:
+            raise ConditionError(1, _evaluation_words(str(error))) from None
+        if not isinstance(result, int):  # True and False are whole numbers, too
+            raise ConditionError(1, f"this is neither true nor false but {_shown(result)}")
+        return result != 0
+
+    def explain(self, view: ClusterView, extra: Mapping[str, Any] | None = None) -> str:
+        """Return what it looked at and what it saw there, as ``leader = 0, term = 3``."""
+        values = self._values(view, extra or {})
+        seen = [f"{path}{_seen(path, values)}" for path in self._paths()]
+        return ", ".join(seen) or "it looks at nothing in the cluster"
+
+    def _paths(self) -> list[str]:
+        """Return the parts of the text that name a value of the cluster, each once."""
+        found = {
+            match[0]: None
+            for match in _PATH.finditer(self.text)
+            if self._code[match.start()] != " " and match[1] in self._names
+        }
+        return list(found)
+
+    def _values(self, view: ClusterView, extra: Mapping[str, Any]) -> dict[str, Any]:
+        values = {}
+        for name in self._names:
+            if name in extra:
+                values[name] = extra[name]
+            elif name in _VALUES:
+                values[name] = _VALUES[name](view)
+            elif name in NAMES:
+                self._fail(name, f"{name} is known in lessons only")
+            else:
+                values[name] = _server(self._named_server(name, view), view)
+        return values
+
+    def _named_server(self, name: str, view: ClusterView) -> ServerView:
+        server = view.servers.get(ServerId(int(name[1:])))
+        if server is None:
+            there = ", ".join(f"s{number}" for number in view.servers) or "none"
+            self._fail(name, f"there is no {name}; the servers are {there}")
+        return server
+
+    # --- What can be judged without a cluster --------------------------------------------------
+
+    def _check_names(self) -> None:
+        for name in self._names:
+            if name not in NAMES and not _SERVER_NAME.fullmatch(name):
+                self._fail(name, _unknown(name, [*NAMES, "s1"]))
+
+    def _check_functions(self) -> None:
+        for name in self._program.functions():
+            if name.isidentifier() and name[0] != "_" and name not in _FUNCTIONS:
+                self._fail(name, _unknown(name, _FUNCTIONS))
+
+    def _check_fields(self) -> None:
+        for match in _FIELD.finditer(self._code):
+            right = self._fields_of(self._code[: match.start()])
+            if right is not None and match[1] not in right:
+                raise ConditionError(match.start(1) + 1, _unknown(match[1], right))
+
+    def _fields_of(self, owner: str) -> Sequence[str] | None:
+        """Return what the value that ``owner`` ends with can be asked for; None: anything."""
+        match = _OWNER.search(owner)
+        name = match[2] if match else ""
+        if name in ("kv", "start"):
+            return None
+        if _SERVER_NAME.fullmatch(name):
+            return list(SERVER_FIELDS)
+        if name == "last":
+            return list(OPERATION_FIELDS)
+        is_whole = match is not None and not match[1]
+        return () if is_whole and name in self._names else _ANY_FIELD
+
+    def _fail(self, name: str, reason: str) -> NoReturn:
+        match = re.search(rf"\b{re.escape(name)}\b", self._code)
+        raise ConditionError(match.start() + 1 if match else 1, reason)
+
+
+# --- The text --------------------------------------------------------------------------------
+
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_SERVER_NAME = re.compile(r"s[1-9][0-9]{0,3}")
+_MACRO = r"\.\s*(?:all|exists|exists_one|map|filter)\s*\("
+_BOUND = re.compile(_MACRO + r"\s*([A-Za-z_]\w*)\s*,")
+_FIELD = re.compile(r"\.\s*([A-Za-z_]\w*)\b(?!\s*\()")
+_OWNER = re.compile(r"(\.?)\s*([A-Za-z_]\w*)\s*$")
+_PATH = re.compile(
+    r"""(?<![\w.])([A-Za-z_]\w*)(?!\w*\s*\()"""
+    r"""(?:\.[A-Za-z_]\w*(?!\w*\s*\()|\["[^"]*"\]|\['[^']*'\]|\[\d+\])*"""
+)
+_NESTED = re.compile(rf"({_MACRO})|(\()|(\))")
+_ANY_FIELD = tuple({**SERVER_FIELDS, **OPERATION_FIELDS, **MESSAGE_FIELDS, **ENTRY_FIELDS})
+
+
+def blanked(text: str) -> str:
+    """Return ``text``, as long as it is, with spaces for every string in quotes."""
+    return _STRING.sub(lambda match: " " * len(match[0]), text)
+
+
+def _check_size(text: str) -> None:
+    if len(text) > MAX_LENGTH:
+        raise ConditionError(MAX_LENGTH + 1, f"a condition has at most {MAX_LENGTH} characters")
+    open_macros = [False]
+    for match in _NESTED.finditer(blanked(text)):
+        if match[3]:
+            open_macros = open_macros[:-1] or [False]
+        else:
+            open_macros.append(match[1] is not None)
+        if sum(open_macros) > MAX_NESTING:
+            reason = f"at most {MAX_NESTING} of all, exists, map … stand inside each other"
+            raise ConditionError(match.start() + 1, reason)
+
+
+def _compile(text: str) -> cel.Program:
+    import cel  # takes 200 ms, so not before somebody states a condition
+
+    try:
+        return cel.compile(text)
+    except ValueError as error:
+        raise _syntax_error(text, str(error)) from None
+
+
+def _syntax_error(text: str, message: str) -> ConditionError:
+    match = _FIRST_ERROR.search(message)
+    if match is None:
+        return ConditionError(1, "this is not an expression of CEL")
+    lines_before = text.split("\n")[: int(match[1]) - 1]
+    column = sum(len(line) + 1 for line in lines_before) + int(match[2])
+    return ConditionError(column, _syntax_words(match[3]))
+
+
+_FIRST_ERROR = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
+
+
+def _syntax_words(message: str) -> str:
+    """Say in plain words what the parser found wrong."""
+    found = re.search(r"(?:error at:|input) '(.*?)'(?: expecting|$)", message)
+    word = found[1].strip() if found else ""
+    if word == "<EOF>":
+        return "the condition ends too early"
+    if word[:1] in ("'", '"'):
+        return f"this text in quotes does not end, or has a wrong escape: {_brief(word)}"
+    if word in _MEANT:
+        return f"write {_MEANT[word]}, not {word}"
+    if "Recursion limit" in message:
+        return "too many brackets stand inside each other"
+    return f"{_brief(word)} does not belong here" if word else _brief(message)
+
+
+_MEANT = {"=": "==", "&": "&&", "|": "||", "and": "&&", "or": "||", "not": "!"}
+
+
+def _evaluation_words(message: str) -> str:
+    if "No such overload" in message or "Unsupported operation" in message:
+        return (
+            "this puts together what does not fit: && and || want true or false (leader != 0), "
+            "< and + want two numbers of one kind (time > 1.5, term > 1)"
+        )
+    return _brief(message)
+
+
+def _brief(text: str) -> str:
+    return printable(text.split("\n")[0], 80)
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    name = printable(name, 30)
+    if not known:
+        return f"a number or list has no {name}"
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return f"there is no {name}: {hint}"
+
+
+# --- The values ------------------------------------------------------------------------------
+
+
+def variables(view: ClusterView) -> dict[str, Any]:
+    """Return all that a condition can ask about, as plain values that the view does not share."""
+    values: dict[str, Any] = {name: value(view) for name, value in _VALUES.items()}
+    return values | {f"s{server.id}": _server(server, view) for server in view.servers.values()}
+
+
+def _server(server: ServerView, view: ClusterView) -> dict[str, Any]:
+    armed = server.timer_kind is not None
+    return {
+        "id": server.id,
+        "role": server.role.name.lower() if server.alive else "dead",
+        "term": server.term,
+        "voted_for": server.voted_for or 0,
+        "leader": server.leader or 0,
+        "alive": server.alive,
+        "paused": server.paused,
+        "log": [
+            {"index": index, "term": entry.term, "command": command_text(entry)}
+            for index, entry in enumerate(server.log, 1)
+        ],
+        "last_index": server.last_index,
+        "commit": server.commit_index,
+        "applied": server.last_applied,
+        "kv": {_text(key): _text(value) for key, value in server.kv.items()},
+        "votes": list(server.granted),
+        "timer": max(server.timer_deadline - view.time, 0.0) if armed else 0.0,
+    }
+
+
+def _operation(operation: OperationView | None) -> dict[str, Any]:
+    if operation is None:
+        return {
+            **dict.fromkeys(("id", "server"), 0),
+            **dict.fromkeys(("kind", "key", "value", "answer"), ""),
+            "outcome": "none",
+            "found": False,
+        }
+    outcome = operation.outcome
+    return {
+        "id": operation.id,
+        "kind": operation.kind.name.lower(),
+        "key": _text(operation.key),
+        "value": _text(operation.value),
+        "server": operation.server,
+        "outcome": "pending" if outcome is None else outcome.name.lower(),
+        "found": operation.found,
+        "answer": _text(operation.answer),
+    }
+
+
+def _message(flight: Flight) -> dict[str, Any]:
+    message = flight.message
+    return {
+        "kind": kind_of(message).name.lower(),
+        "src": message.src,
+        "dst": message.dst,
+        "term": message.term,
+        "entries": len(message.entries) if isinstance(message, AppendEntries) else 0,
+    }
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
+
+
+def _leaders(view: ClusterView) -> int:
+    return sum(s.alive and s.role is Role.LEADER for s in view.servers.values())
+
+
+_VALUES: dict[str, Callable[[ClusterView], Any]] = {
+    "leader": lambda view: view.leader or 0,
+    "leaders": _leaders,
+    "term": lambda view: view.term,
+    "commit": lambda view: view.commit_index,
+    "alive": lambda view: sum(server.alive for server in view.servers.values()),
+    "time": lambda view: view.time,
+    "rate": lambda view: view.clock.rate,
+    "servers": lambda view: [_server(server, view) for server in view.servers.values()],
+    "messages": lambda view: [_message(flight) for flight in view.flights.values()],
+    "operations": lambda view: [_operation(known) for known in view.operations],
+    "last": lambda view: _operation(view.operations[-1] if view.operations else None),
+}
+
+
+# --- Showing them ----------------------------------------------------------------------------
+
+
+def _seen(path: str, values: Mapping[str, Any]) -> str:
+    try:
+        value = _compile(path).execute(dict(values))
+    except (KeyError, IndexError):
+        return " is not there"
+    except TypeError:
+        return " cannot be asked for"
+    return f" = {printable(_shown(value), SHOWN)}"
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.3f}"
+        case str():
+            return f'"{value}"'
+        case list():
+            return f"[{', '.join(map(_shown, value))}]"
+        case {"id": number, "role": role, "term": term}:
+            return f"S{number} {role} term {term}"
+        case {"index": index, "term": term, "command": command}:
+            return f"{index}/{term} {command}"
+        case {"kind": kind, "src": src, "dst": dst}:
+            return f"{kind} S{src} → S{dst}"
+        case dict():
+            return "{" + ", ".join(f"{key}: {_shown(part)}" for key, part in value.items()) + "}"
+    return str(value)
+
+
+# --- Completion and help -----------------------------------------------------------------------
+
+_BEGUN = re.compile(r"(?:([A-Za-z_]\w*)\s*\.\s*)?([A-Za-z_]\w*|)$")
+
+
+def complete_condition(text: str, servers: Sequence[ServerId]) -> list[str]:
+    """Return what ``text``, which ends in a begun condition, may go on with."""
+    match = _BEGUN.search(text)
+    if match is None or text.count('"') % 2 or text.count("'") % 2:
+        return []
+    owner, begun = match[1], match[2]
+    if owner is None:
+        words = [*NAMES, *(f"s{server}" for server in servers)]
+    elif _SERVER_NAME.fullmatch(owner):
+        words = list(SERVER_FIELDS)
+    else:
+        words = list(OPERATION_FIELDS) if owner == "last" else []
+    return [w[len(begun) :] for w in words if w.startswith(begun) and w != begun]
+
+
+def condition_help() -> str:
+    """Return what a condition can say."""
+    sections = (
+        ("a condition is true or false, or a whole number that is not 0; it can ask for", NAMES),
+        ("and of a server, as s1.role or servers.exists(s, s.role == ...)", SERVER_FIELDS),
+        ("of an operation, as last.outcome", OPERATION_FIELDS),
+        ("of a message, as messages.exists(m, m.kind == ...)", MESSAGE_FIELDS),
+        ("of an entry, as s1.log[0].term", ENTRY_FIELDS),
+    )
+    return "\n\n".join(
+        "\n".join((f"{title}:", *(f"  {name:<11} {what}" for name, what in fields.items())))
+        for title, fields in sections
+    )

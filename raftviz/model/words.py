@@ -1,0 +1,403 @@
+"""Every event in plain words, and which of them tell the story.
+
+``describe`` and ``noteworthy`` take the view *just before* the event is applied to it: who
+stepped down, which message was lost and whose timer ran out is known there and gone after.
+Everything foreign (keys, values, words from elsewhere) goes through ``raft.printable``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from raft.core import events as core
+from raft.core.messages import (
+    AlreadyVoted,
+    Appended,
+    AppendEntries,
+    AppendEntriesReply,
+    AppendOutcome,
+    Entry,
+    Granted,
+    LogBehind,
+    Message,
+    Mismatch,
+    RequestVote,
+    RequestVoteReply,
+    ServerId,
+    StaleTerm,
+    VoteOutcome,
+)
+from raft.frames import ObservationsLost, ServerState
+from raft.printable import printable
+from raftviz.model import events as ev
+from raftviz.model.machine import command_text as command_text
+from raftviz.model.view import ClusterView, OperationView, ServerView
+
+SHORT = 24
+"""Characters of a key, a value or a command in a line about something else."""
+LONG = 200
+ENTRIES_NAMED = 3
+
+_NOBODY = ServerView(ServerId(0))
+
+
+class MessageKind(enum.Enum):
+    """What a message is to a person who watches."""
+
+    REQUEST_VOTE = "asks for a vote"
+    VOTE_GRANTED = "grants a vote"
+    VOTE_REFUSED = "refuses a vote"
+    HEARTBEAT = "heartbeat"
+    APPEND = "entries"
+    APPEND_OK = "has the entries"
+    APPEND_REFUSED = "refuses the entries"
+
+
+_ROUTINE = (MessageKind.HEARTBEAT, MessageKind.APPEND_OK)
+
+
+def kind_of(message: Message) -> MessageKind:
+    """Return what a message is to a person who watches."""
+    match message:
+        case RequestVote():
+            return MessageKind.REQUEST_VOTE
+        case RequestVoteReply(outcome=Granted()):
+            return MessageKind.VOTE_GRANTED
+        case RequestVoteReply():
+            return MessageKind.VOTE_REFUSED
+        case AppendEntries(entries=()):
+            return MessageKind.HEARTBEAT
+        case AppendEntries():
+            return MessageKind.APPEND
+        case AppendEntriesReply(outcome=Appended()):
+            return MessageKind.APPEND_OK
+        case AppendEntriesReply():
+            return MessageKind.APPEND_REFUSED
+
+
+def noteworthy(event: ev.Event, view: ClusterView | None = None) -> bool:
+    """Tell the story (elections, entries, commits, faults, refusals) from the routine.
+
+    Whether the loss of a message is part of it can only be told with the view.
+    """
+    match event.what:
+        case ev.MessageSent(message=message):
+            return kind_of(message) in (MessageKind.APPEND, MessageKind.APPEND_REFUSED)
+        case ev.MessageDropped(message_id):
+            flight = view.flight(message_id) if view else None
+            return flight is not None and kind_of(flight.message) not in _ROUTINE
+    return isinstance(event.what, _STORY)
+
+
+_STORY = (
+    core.RoleChanged
+    | core.VoteCast
+    | core.EntriesAppended
+    | core.EntriesTruncated
+    | core.CommitAdvanced
+    | ev.LabStarted
+    | ev.CommandGiven
+    | ev.Warned
+    | ev.ServerSpawned
+    | ev.ServerExited
+    | ev.ServerPaused
+    | ev.ServerResumed
+    | ev.OperationReturned
+    | ObservationsLost
+)
+
+
+def clock_text(seconds: float) -> str:
+    """Return a moment of the cluster's time as ``00:12.340`` (minutes, seconds)."""
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds // 60_000:02d}:{milliseconds % 60_000 / 1000:06.3f}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a length of time as ``214 ms`` or ``1.50 s``."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def describe(event: ev.Event, view: ClusterView | None = None) -> str:
+    """Say in one line what happened; ``view`` is the cluster just before it."""
+    view = view or ClusterView()
+    what = event.what
+    match what:
+        case ev.MessageSent() | ev.MessageDelivered() | ev.MessageDropped() | ev.LinkChanged():
+            return _of_network(what, view)
+        case ev.OperationInvoked() | ev.OperationReturned():
+            return _of_client(what, view)
+        case ev.ServerSpawned() | ev.ServerExited() | ev.ServerPaused() | ev.ServerResumed():
+            return _of_process(what)
+        case ev.LabStarted() | ev.ClockChanged() | ev.CommandGiven() | ev.Warned():
+            return _of_lab(what, view)
+    return _of_server(what, event.source, view)
+
+
+# --- The lab, its processes and its network ----------------------------------------------------
+
+
+def _of_lab(
+    what: ev.LabStarted | ev.ClockChanged | ev.CommandGiven | ev.Warned, view: ClusterView
+) -> str:
+    match what:
+        case ev.LabStarted(servers=servers, seed=seed):
+            return f"a laboratory of {len(servers)} servers starts (seed {seed})"
+        case ev.ClockChanged(virtual, _, 0) if view.clock.rate == 0:
+            return f"frozen time steps to {clock_text(virtual)}"
+        case ev.ClockChanged(rate=0):
+            return "time stands still"
+        case ev.ClockChanged(rate=rate):
+            return "time runs in real time" if rate == 1 else f"time runs at {rate:g} of real time"
+        case ev.CommandGiven(text, ok, answer):
+            result = printable(answer, LONG) if ok else f"refused: {printable(answer, LONG)}"
+            return f"» {printable(text, LONG)}: {result}"
+        case ev.Warned(text):
+            return f"warning: {printable(text, LONG)}"
+
+
+def _of_process(
+    what: ev.ServerSpawned | ev.ServerExited | ev.ServerPaused | ev.ServerResumed,
+) -> str:
+    me = f"S{what.server}"
+    match what:
+        case ev.ServerSpawned(pid=pid, address=address):
+            return f"{me} starts as process {pid} at {printable(address, LONG)}"
+        case ev.ServerExited(how=how, expected=True):
+            return f"{me} is dead: {printable(how, LONG)}"
+        case ev.ServerExited(how=how):
+            return f"{me} died by itself: {printable(how, LONG)}"
+        case ev.ServerPaused():
+            return f"{me} is paused (SIGSTOP): its process stops where it is"
+        case ev.ServerResumed():
+            return f"{me} goes on (SIGCONT): to itself, no time has passed"
+
+
+def _of_network(
+    what: ev.MessageSent | ev.MessageDelivered | ev.MessageDropped | ev.LinkChanged,
+    view: ClusterView,
+) -> str:
+    match what:
+        case ev.MessageSent(message=message):
+            return message_line(message)
+        case ev.MessageDelivered(message_id):
+            return f"arrived: {_message_line_of(message_id, view)}"
+        case ev.MessageDropped(message_id, reason):
+            return f"lost, {_LOST[reason]}: {_message_line_of(message_id, view)}"
+        case ev.LinkChanged(src, dst, cut, delay):
+            state = "is cut" if cut else f"is open, {duration_text(delay)} long"
+            return f"the link S{src} → S{dst} {state}"
+
+
+_LOST = {
+    ev.DropReason.LINK_CUT: "the link is cut",
+    ev.DropReason.SERVER_DOWN: "nobody was there to take it",
+    ev.DropReason.BY_HAND: "dropped by hand",
+}
+
+
+def _message_line_of(message_id: int, view: ClusterView) -> str:
+    flight = view.flight(message_id)
+    return message_line(flight.message) if flight else f"message {message_id}"
+
+
+def message_line(message: Message) -> str:
+    """Return ``S2 → S3  AppendEntries  term 3, after 4/3, +1 entry`` and the like.
+
+    ``4/3`` is the entry at index 4, of term 3.
+    """
+    kind = type(message).__name__
+    return f"S{message.src} → S{message.dst}  {kind}  term {message.term}, {_content(message)}"
+
+
+def _content(message: Message) -> str:
+    match message:
+        case RequestVote(last_log_index=0):
+            return "its log is empty"
+        case RequestVote(last_log_index=index, last_log_term=term):
+            return f"its log ends at {index}/{term}"
+        case RequestVoteReply(outcome=Granted()):
+            return "granted"
+        case RequestVoteReply(outcome=outcome, src=voter):
+            return f"refused: {_vote_refusal(outcome, voter)}"
+        case AppendEntries(entries=entries):
+            after = f"after {message.prev_log_index}/{message.prev_log_term}"
+            place = after if message.prev_log_index else "from the start"
+            count = len(entries)
+            content = f"+{count} {'entry' if count == 1 else 'entries'}" if count else "heartbeat"
+            return f"{place}, {content}"
+        case AppendEntriesReply(outcome=outcome):
+            return _append_answer(outcome)
+
+
+def _append_answer(outcome: AppendOutcome) -> str:
+    match outcome:
+        case Appended(match_index):
+            return f"has all up to {match_index}"
+        case StaleTerm():
+            return "refused: the request is of an older term"
+        case Mismatch(conflict_term=0, first_index=first_index):
+            return f"refused: its log ends at {first_index - 1}"
+        case Mismatch(index, term, first_index):
+            return f"refused: its entry {index} is of term {term}, which begins at {first_index}"
+
+
+def _vote_refusal(outcome: VoteOutcome, voter: ServerId) -> str:
+    match outcome:
+        case AlreadyVoted(candidate):
+            return f"it already voted for {'itself' if candidate == voter else f'S{candidate}'}"
+        case LogBehind(index, term):
+            return f"its own log is more up-to-date (ends at {index}/{term})"
+        case StaleTerm():
+            return "the request is of an older term"
+        case Granted():
+            return "it does not"
+
+
+# --- Clients -----------------------------------------------------------------------------------
+
+
+def _of_client(what: ev.OperationInvoked | ev.OperationReturned, view: ClusterView) -> str:
+    match what:
+        case ev.OperationInvoked(_, kind, key, value, server):
+            whom = f"S{server}" if server else "the leader"
+            return f"a client asks {whom}: {_request(kind, key, value)}"
+        case ev.OperationReturned(operation_id):
+            known = view.operation(operation_id)
+            name = operation_text(known) if known else f"operation {operation_id}"
+            return f"{name}: {_result(what, known)}"
+
+
+def operation_text(operation: OperationView) -> str:
+    """Return what a client asked for, as ``put x=1``, ``get x``, ``delete x``."""
+    return _request(operation.kind, operation.key, operation.value)
+
+
+def _request(kind: ev.OperationKind, key: bytes, value: bytes) -> str:
+    text = f"{kind.name.lower()} {printable(key, SHORT)}"
+    return f"{text}={printable(value, SHORT)}" if kind is ev.OperationKind.PUT else text
+
+
+def _result(returned: ev.OperationReturned, known: OperationView | None) -> str:
+    detail = printable(returned.detail, LONG)
+    match returned.outcome:
+        case ev.Outcome.FAILED:
+            return f"it failed and changed nothing ({detail})"
+        case ev.Outcome.UNKNOWN:
+            return f"it may have taken effect, may still, or never ({detail})"
+    if known is None or known.kind is not ev.OperationKind.GET:
+        return "done"
+    return printable(returned.value, LONG) if returned.found else "there is none"
+
+
+# --- Servers -----------------------------------------------------------------------------------
+
+
+def _of_server(
+    what: core.CoreEvent | ServerState | ObservationsLost, source: ServerId, view: ClusterView
+) -> str:
+    me = f"S{source}"
+    match what:
+        case core.RoleChanged():
+            return f"{me}{_role_change(what, view.servers.get(source, _NOBODY))}"
+        case core.TermChanged(term):
+            return f"{me} enters term {term}"
+        case core.VoteCast(term, candidate, Granted()):
+            return f"{me} votes for S{candidate} in term {term}"
+        case core.VoteCast(term, candidate, outcome):
+            why = _vote_refusal(outcome, source)
+            return f"{me} refuses its vote to S{candidate} in term {term}: {why}"
+        case core.VoteReceived():
+            return f"{me} {_vote_count(what, source, view)}"
+        case core.LeaderChanged(term, None):
+            return f"{me} knows no leader of term {term}"
+        case core.LeaderChanged(term, leader):
+            return f"{me} {'leads' if leader == source else f'follows S{leader} in'} term {term}"
+        case core.TimerArmed(core.TimerKind.HEARTBEAT, _, interval):
+            return f"{me} sends heartbeats again in {duration_text(interval)}"
+        case core.TimerArmed(_, _, interval):
+            return f"{me} waits {duration_text(interval)} before it starts an election"
+        case core.ProgressChanged(follower, next_index, match_index):
+            known = f"matches up to {match_index}" if match_index else "may differ"
+            return f"{me}: the log of S{follower} {known}; it will be sent {next_index} next"
+        case core.MessageIgnored(src, kind, reason):
+            return f"{me} ignores a {printable(kind, LONG)} of S{src}: {printable(reason, LONG)}"
+        case ServerState():
+            entries = "1 entry" if len(what.entries) == 1 else f"{len(what.entries)} entries"
+            return f"{me} tells its state: {what.role.name.lower()} in term {what.term}, {entries}"
+        case ObservationsLost(count):
+            return f"{count} observations of {me} were lost: it told more than could be heard"
+    return f"{me} {_log_change(what)}"
+
+
+def _role_change(what: core.RoleChanged, before: ServerView) -> str:
+    term = what.term
+    candidate = before.role is core.Role.CANDIDATE
+    match what.reason:
+        case core.RoleReason.STARTED:
+            return f" begins as a follower in term {term}"
+        case core.RoleReason.ELECTION_TIMEOUT:
+            waited = f" for {duration_text(before.timer_interval)}" if before.timer_interval else ""
+            if candidate:
+                return f": no majority{waited}, so it starts another election in term {term}"
+            return f": no word from a leader{waited}, so it starts an election in term {term}"
+        case core.RoleReason.ASKED:
+            return f" was timed out by hand and starts an election in term {term}"
+        case core.RoleReason.WON_ELECTION:
+            votes = " ".join(f"S{voter}" for voter in before.granted)
+            return f" wins term {term} with votes of {votes}" if votes else f" wins term {term}"
+        case core.RoleReason.HIGHER_TERM:
+            return f" {_steps_down(before)}: another server is in term {term}"
+        case core.RoleReason.LEADER_EXISTS:
+            return f" {_steps_down(before)}: term {term} has a leader"
+
+
+def _steps_down(before: ServerView) -> str:
+    match before.role:
+        case core.Role.LEADER:
+            return "stops leading"
+        case core.Role.CANDIDATE:
+            return "gives up its election"
+    return "becomes a follower"
+
+
+def _vote_count(what: core.VoteReceived, me: ServerId, view: ClusterView) -> str:
+    if not isinstance(what.outcome, Granted):
+        why = _vote_refusal(what.outcome, what.voter)
+        return f"does not get the vote of S{what.voter}: {why}"
+    have = (
+        f"votes for itself in term {what.term}"
+        if what.voter == me
+        else f"has the vote of S{what.voter}"
+    )
+    if me not in view.servers:
+        return have
+    granted = {*view.servers[me].granted, what.voter}
+    return f"{have} ({len(granted)} of {len(view.servers)})"
+
+
+def _log_change(
+    what: core.EntriesAppended | core.EntriesTruncated | core.CommitAdvanced | core.Applied,
+) -> str:
+    match what:
+        case core.EntriesAppended(first_index, entries):
+            return f"appends {_entries(first_index, entries)}"
+        case core.EntriesTruncated(index):
+            return f"removes its entries from {index} on: they conflict with the leader's"
+        case core.CommitAdvanced(index):
+            return f"commits up to {index}"
+        case core.Applied(index):
+            return f"has applied all up to {index}"
+
+
+def _entries(first_index: int, entries: Sequence[Entry]) -> str:
+    last = first_index + len(entries) - 1
+    if len(entries) > ENTRIES_NAMED:
+        ends = f"{first_index}/{entries[0].term} to {last}/{entries[-1].term}"
+        return f"{len(entries)} entries, {ends}"
+    named = (
+        f"{index}/{entry.term} {printable(command_text(entry), SHORT)}"
+        for index, entry in enumerate(entries, first_index)
+    )
+    return ", ".join(named)
