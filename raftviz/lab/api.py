@@ -12,19 +12,22 @@ import asyncio
 import functools
 import itertools
 import json
+import math
 import signal
 import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from raftviz.model.events import Event
 
 if TYPE_CHECKING:
     from raft.wire import FrameSplitter, UnionCodec
 
+MAX_SERVERS = 9
+MAX_RATE = 10.0
 MAX_UNREAD_EVENTS = 100_000
 """A client whose owner leaves this many events unread stops reading from the laboratory."""
 START_SECONDS = 30.0
@@ -41,6 +44,7 @@ class LabOptions:
 
     ``rate`` is how fast that time runs (0 starts frozen). ``seed`` fixes every server's
     timeouts (None: drawn afresh). ``directory`` keeps the servers' data (None: thrown away).
+    Raises ValueError for what cannot work.
     """
 
     servers: int = 5
@@ -50,6 +54,39 @@ class LabOptions:
     heartbeat: float = 0.050
     seed: int | None = None
     directory: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Check what a person may have chosen."""
+        low, high = self.election_timeout
+        if not 1 <= self.servers <= MAX_SERVERS:
+            raise ValueError(f"a lab has 1 to {MAX_SERVERS} servers, not {self.servers}")
+        if not 0 <= self.rate <= MAX_RATE:
+            raise ValueError(f"time can run at rates from 0 to {MAX_RATE:g}, not {self.rate:g}")
+        if not 0 <= self.delay < math.inf:
+            raise ValueError(f"a message cannot take {self.delay:g} s")
+        if not 0 < self.heartbeat < low <= high < math.inf:
+            raise ValueError(
+                f"heartbeats every {self.heartbeat:g} s and election timeouts from {low:g} to "
+                f"{high:g} s do not fit: each must be longer than the one before it"
+            )
+
+    def to_json(self) -> str:
+        """Return them as one line of text."""
+        plain = asdict(self)
+        plain["directory"] = None if self.directory is None else str(self.directory.absolute())
+        return json.dumps(plain)
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> LabOptions:
+        """Read what ``to_json`` wrote. Raises ValueError."""
+        try:
+            plain = json.loads(line)
+            low, high = plain.pop("election_timeout")
+            directory = plain.pop("directory")
+            path = None if directory is None else Path(directory)
+            return cls(election_timeout=(low, high), directory=path, **plain)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the options of a laboratory: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +278,7 @@ class LabClient:
         )
         lab = _LabProcess(process, errors)
         assert process.stdin is not None
-        process.stdin.write(json.dumps(_plain(options)).encode() + b"\n")
+        process.stdin.write(options.to_json().encode() + b"\n")
         return await cls._connect(await lab.address(), True, lab)
 
     @classmethod
@@ -293,9 +330,3 @@ class LabClient:
         if self._process is not None:
             process, self._process = self._process, None
             await process.stop()
-
-
-def _plain(options: LabOptions) -> dict[str, Any]:
-    plain = asdict(options)
-    plain["directory"] = None if options.directory is None else str(options.directory.absolute())
-    return plain

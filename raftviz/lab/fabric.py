@@ -162,14 +162,16 @@ class Fabric:
             heapq.heappop(self._queue)
         return self._queue[0] if self._queue else None
 
-    def deliver(self, flight: Flight) -> None:
-        """Hand a message to its destination now, whatever the clock says."""
+    def deliver(self, flight: Flight) -> bool:
+        """Hand a message to its destination now, whatever the clock says; False: it is lost."""
         del self._flights[flight.message_id]
-        if flight.passage.deliver(flight.raw):
+        arrived = flight.passage.deliver(flight.raw)
+        if arrived:
             self.delivered[flight.dst] += 1
             self._tell(MessageDelivered(flight.message_id))
         else:
             self._tell(MessageDropped(flight.message_id, DropReason.SERVER_DOWN))
+        return arrived
 
     def clock_changed(self) -> None:
         """Take note that the clock runs otherwise from here on."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import shutil
 import stat
 import tempfile
 from pathlib import Path
+
+from raft.secret import read_secret, write_secret
 
 _PREFIX = "raftviz-"
 _LOCK = "lock"
@@ -29,9 +30,9 @@ class RunDirectory:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
         self._lock = _lock(self.path)
         self.data = self.path if data is None else data
-        self.secret = secrets.token_hex(32)
         self.secret_file = self.path / "secret"
-        _write_private(self.secret_file, self.secret + "\n")
+        write_secret(self.secret_file)
+        self.secret = read_secret(self.secret_file)
 
     @property
     def socket(self) -> Path:
@@ -86,9 +87,3 @@ def _lock(directory: Path) -> int:
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     unfinished.rename(directory / _LOCK)
     return descriptor
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(text)

@@ -115,6 +115,7 @@ class Supervisor:
         except asyncio.CancelledError:
             with suppress(ProcessLookupError):
                 process.kill()
+            await process.wait()
             raise
         return ServerProcess(server, address, _process=process, _errors=errors)
 

@@ -14,7 +14,8 @@ from typing import Any
 from raft.printable import printable
 from raft.wire import DecodeError, FrameSplitter
 from raftviz.lab.api import Answer, Attach, CommandAnswer, CommandRequest, ViewerFrame, viewer_codec
-from raftviz.model.events import Event
+from raftviz.lab.stream import Stream
+from raftviz.model.events import Event, Warned
 
 MAX_UNSENT = 32 * 1024 * 1024
 """A viewer that leaves more than this many bytes unread is let go."""
@@ -23,19 +24,23 @@ MAX_COMMANDS = 64
 
 
 class Viewers:
-    """Everybody who watches a lab. ``carry_out`` is what becomes of a command's text."""
+    """Everybody who watches a lab.
+
+    ``carry_out`` is what becomes of a command's text; ``abandoned`` is called when the last
+    owner has gone.
+    """
 
     def __init__(
         self,
         carry_out: Callable[[str], Coroutine[Any, Any, Answer]],
-        story_so_far: Callable[[], list[Event]],
-        owners_gone: Callable[[], None],
-        warn: Callable[[str], None],
+        stream: Stream,
+        tasks: asyncio.TaskGroup,
+        abandoned: Callable[[], object],
     ) -> None:
         self.carry_out = carry_out
-        self.story_so_far = story_so_far
-        self.warn = warn
-        self._owners_gone = owners_gone
+        self.stream = stream
+        self.tasks = tasks
+        self._abandoned = abandoned
         self._attached: set[_Viewer] = set()
         self._listener: asyncio.Server | None = None
 
@@ -43,6 +48,7 @@ class Viewers:
         """Listen for viewers. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_unix_server(lambda: _Viewer(self), str(path))
+        self.stream.listener = self.publish
 
     def publish(self, event: Event) -> None:
         """Send an event to everybody; encoded once, and only if somebody watches."""
@@ -66,7 +72,7 @@ class Viewers:
         """Forget a viewer. When the last owner has gone, so does the lab."""
         self._attached.discard(viewer)
         if viewer.owner and not any(other.owner for other in self._attached):
-            self._owners_gone()
+            self._abandoned()
 
 
 class _Viewer(asyncio.Protocol):
@@ -92,8 +98,9 @@ class _Viewer(asyncio.Protocol):
             for raw in self._splitter.feed(data):
                 self._take(viewer_codec().decode(raw))
         except DecodeError as error:
-            self._viewers.warn(
-                f"a viewer sent something malformed and was let go: {printable(str(error), 200)}"
+            reason = printable(str(error), 200)
+            self._viewers.stream.tell(
+                Warned(f"a viewer sent something malformed and was let go: {reason}")
             )
             self.close()
 
@@ -113,7 +120,7 @@ class _Viewer(asyncio.Protocol):
     def _attach(self, owner: bool) -> None:
         self._is_attached = True
         self.owner = owner
-        for event in self._viewers.story_so_far():
+        for event in self._viewers.stream.view.as_events():
             self.queue(viewer_codec().encode(event))
         self._viewers.attached(self)
 
@@ -122,7 +129,7 @@ class _Viewer(asyncio.Protocol):
             text = f"{MAX_COMMANDS} commands are under way; wait for one of them to end"
             self.queue(viewer_codec().encode(CommandAnswer(request.id, False, text)))
             return
-        task = asyncio.get_running_loop().create_task(self._answer(request))
+        task = self._viewers.tasks.create_task(self._answer(request))
         self._commands.add(task)
         task.add_done_callback(self._commands.discard)
 

@@ -1,0 +1,168 @@
+"""The servers of a lab as they run: each process with its observer, from start to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from raft.core.messages import ServerId
+from raft.frames import Control, SetClock
+from raft.transport import HandshakeError, Identity
+from raftviz.lab.cluster_time import ClusterTime
+from raftviz.lab.collector import Observer
+from raftviz.lab.fabric import Fabric
+from raftviz.lab.stream import Stream
+from raftviz.lab.supervisor import ServerProcess, ServerStartError, Supervisor
+from raftviz.model.events import (
+    ServerExited,
+    ServerPaused,
+    ServerResumed,
+    ServerSpawned,
+    Warned,
+)
+
+LAST_WORDS_SECONDS = 1.0
+"""Real seconds between the end of a process and the end of its observer's connection, at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Running:
+    process: ServerProcess
+    observer: Observer
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Cluster:
+    """The live servers, and what can be done to them; whether it makes sense is checked before."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        fabric: Fabric,
+        stream: Stream,
+        time: ClusterTime,
+        identity: Identity,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.addresses: dict[ServerId, str] = {}
+        """Where each server listens, or did when it last ran."""
+        self._supervisor = supervisor
+        self._fabric = fabric
+        self._stream = stream
+        self._time = time
+        self._identity = identity
+        self._tasks = tasks
+        self._running: dict[ServerId, _Running] = {}
+
+    def is_live(self, server: ServerId) -> bool:
+        """Tell whether the server has a process."""
+        return server in self._running
+
+    def is_paused(self, server: ServerId) -> bool:
+        """Tell whether the server has a process that is stopped."""
+        return server in self._running and self._running[server].process.paused
+
+    async def start(self, server: ServerId) -> None:
+        """Start a server's process and watch it. Raises ServerStartError."""
+        process = await self._supervisor.start(server, self._fabric.ports)
+        running = _Running(process, Observer(server, self._stream))
+        self._running[server] = running
+        self.addresses[server] = process.address
+        self._stream.tell(ServerSpawned(server, process.pid, process.address))
+        self._fabric.server_up(server, process.address)
+        self._tasks.create_task(self._watch(running))
+        try:
+            await running.observer.attach(process.address, self._identity, self._time.setting)
+        except (OSError, HandshakeError) as error:
+            await self._kill(server)
+            raise ServerStartError(f"S{server} started but does not answer: {error}") from error
+        self._tasks.create_task(self._watch_observer(running))
+
+    async def start_all(self, servers: Iterable[ServerId]) -> None:
+        """Start servers side by side. Raises ServerStartError once it is clear how all went."""
+        await _all(map(self.start, servers))
+
+    async def kill_all(self, servers: Iterable[ServerId]) -> None:
+        """End processes; return when all are reaped and that is in the stream."""
+        await _all(map(self._kill, servers))
+
+    async def _kill(self, server: ServerId) -> None:
+        if (running := self._running.get(server)) is not None:
+            running.process.kill()
+            await running.gone.wait()
+
+    def pause(self, server: ServerId) -> None:
+        """Stop a server's process: it keeps everything and does nothing."""
+        self._running[server].process.pause()
+        self._stream.tell(ServerPaused(server))
+
+    def resume(self, server: ServerId) -> None:
+        """Let a stopped process go on."""
+        self._running[server].process.resume()
+        self._stream.tell(ServerResumed(server))
+
+    def control(self, server: ServerId, control: Control) -> None:
+        """Ask a live server for something."""
+        self._running[server].observer.send(control)
+
+    def set_clocks(self, setting: SetClock) -> None:
+        """Let every live server's clock run by these numbers."""
+        for running in self._running.values():
+            running.observer.send(setting)
+
+    async def digest(self) -> dict[ServerId, int]:
+        """Wait until every live server that is not paused has digested what reached it.
+
+        Returns how many messages each of them has sent so far.
+        """
+        servers = [server for server in self._running if not self.is_paused(server)]
+        counts = await asyncio.gather(
+            *(
+                self._running[server].observer.barrier(self._fabric.delivered[server])
+                for server in servers
+            )
+        )
+        sent = zip(servers, counts, strict=True)
+        return {server: count for server, count in sent if count is not None}
+
+    async def close(self) -> None:
+        """End every process, and return when all are reaped."""
+        processes = [running.process for running in self._running.values()]
+        for process in processes:
+            process.kill()
+        await _all(process.ended() for process in processes)
+
+    async def _watch(self, running: _Running) -> None:
+        """Tell when a process has ended, after everything that it told itself."""
+        process = running.process
+        how = await process.ended()
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await running.observer.closed.wait()
+        except TimeoutError:
+            self._stream.tell(Warned(f"the last words of S{process.server} did not come in"))
+        self._fabric.server_down(process.server)
+        del self._running[process.server]
+        self._stream.tell(ServerExited(process.server, process.pid, how, process.killed))
+        running.gone.set()
+
+    async def _watch_observer(self, running: _Running) -> None:
+        """Warn if a process goes on but tells nothing any more."""
+        await running.observer.closed.wait()
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await running.gone.wait()
+        except TimeoutError:
+            server = running.process.server
+            self._stream.tell(
+                Warned(f"S{server} no longer tells what happens in it; kill and restart it")
+            )
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:
+    """Do all of it side by side, whatever becomes of one part; then raise the first error."""
+    for result in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,85 @@
+"""What the servers tell, gathered into the one stream (design §7).
+
+Each live server has one observer connection from the lab: its observations come in by it, in
+the server's order and with the server's times, and the lab's controls go out by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from raft.core.messages import ServerId
+from raft.frames import Barrier, BarrierReached, Caller, Control, Frame, Observation, ServerState
+from raft.transport import Connection, Identity, connect
+from raftviz.lab.stream import Stream
+
+
+class Observer:
+    """The lab's connection to one process of one server."""
+
+    def __init__(self, server: ServerId, stream: Stream) -> None:
+        self.closed = asyncio.Event()
+        """The connection is over: the server has told all that it will ever tell."""
+        self._server = server
+        self._stream = stream
+        self._connection: Connection | None = None
+        self._attached = asyncio.Event()
+        self._tokens = itertools.count(1)
+        self._barriers: dict[int, asyncio.Future[int | None]] = {}
+
+    async def attach(self, address: str, identity: Identity, setting: Control) -> None:
+        """Connect, set the server's clock, and wait until its whole state is in the stream.
+
+        Raises OSError or HandshakeError.
+        """
+        try:
+            self._connection = await connect(
+                address, identity, Caller.OBSERVER, self._server, self._take, self._lost
+            )
+        except BaseException:
+            self.closed.set()
+            raise
+        self.send(setting)
+        await self._attached.wait()
+        if self.closed.is_set():
+            raise ConnectionError(f"S{self._server} closed its observer's connection")
+
+    def send(self, control: Control) -> None:
+        """Ask the server for something; in vain if the connection is over."""
+        if self._connection is not None:
+            self._connection.send(control)
+
+    async def barrier(self, received: int) -> int | None:
+        """Wait until the server has digested ``received`` messages from its peers.
+
+        Returns how many it has sent so far, None if its connection is over.
+        """
+        if self.closed.is_set():
+            return None
+        token = next(self._tokens)
+        reached: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+        self._barriers[token] = reached
+        self.send(Barrier(token, received))
+        try:
+            return await reached
+        finally:
+            self._barriers.pop(token, None)
+
+    def _take(self, frame: Frame) -> None:
+        assert isinstance(frame, Observation)
+        what = frame.event
+        if isinstance(what, BarrierReached):
+            if (reached := self._barriers.get(what.token)) is not None and not reached.done():
+                reached.set_result(what.sent)
+            return
+        self._stream.tell_of(self._server, frame.virtual_time, frame.monotonic_time, what)
+        if isinstance(what, ServerState):
+            self._attached.set()
+
+    def _lost(self, reason: str) -> None:
+        self.closed.set()
+        self._attached.set()
+        for reached in self._barriers.values():
+            if not reached.done():
+                reached.set_result(None)

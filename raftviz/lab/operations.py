@@ -1,0 +1,141 @@
+"""Puts, gets and deletes that people give to the lab, as clients of the cluster (§8).
+
+Each goes straight to the servers' own ports: clients are not part of the network that people
+cut. It has 5 seconds of the cluster's time, however slowly that runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from raft.client import Raft
+from raft.core.messages import ServerId
+from raft.errors import OutcomeUnknownError, RaftError
+from raft.machine.kv import (
+    Answer,
+    Delete,
+    Done,
+    Get,
+    Malformed,
+    Put,
+    Value,
+    decode_answer,
+    encode_command,
+    encode_query,
+)
+from raft.printable import printable
+from raftviz.lab.cluster_time import ClusterTime
+from raftviz.lab.stream import LAB, Stream
+from raftviz.lab.who import RefusedError
+from raftviz.model.events import OperationInvoked, OperationKind, OperationReturned, Outcome
+
+OPERATION_SECONDS = 5.0
+"""Seconds of the cluster's time after which an operation is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a client asks: of ``server``, leader or not, or (None) of whoever leads."""
+
+    kind: OperationKind
+    key: bytes
+    value: bytes = b""
+    server: ServerId | None = None
+
+
+class Operations:
+    """All operations of a lab; any number may be under way at once."""
+
+    def __init__(
+        self, raft: Raft, time: ClusterTime, stream: Stream, tasks: asyncio.TaskGroup
+    ) -> None:
+        self._raft = raft
+        self._time = time
+        self._stream = stream
+        self._tasks = tasks
+        self._ids = itertools.count(1)
+
+    def servers_at(self, addresses: Mapping[ServerId, str]) -> None:
+        """Reach the servers at these addresses from now on."""
+        for server, address in addresses.items():
+            self._raft.moved(server, address)
+
+    def begin(self, operation: Operation) -> asyncio.Task[str]:
+        """Send an operation off; the task returns in words how it ended. Raises RefusedError."""
+        try:
+            request = _encode(operation)
+        except ValueError as error:
+            raise RefusedError(str(error)) from None
+        number = next(self._ids)
+        kind, server = operation.kind, operation.server or LAB
+        self._stream.tell(OperationInvoked(number, kind, operation.key, operation.value, server))
+        return self._tasks.create_task(self._perform(number, operation, request))
+
+    async def outcome(self, task: asyncio.Task[str]) -> str:
+        """Return how an operation ended; ``pending`` if time stands still before that."""
+        frozen = asyncio.ensure_future(self._time.until_frozen())
+        await asyncio.wait({task, frozen}, return_when=asyncio.FIRST_COMPLETED)
+        frozen.cancel()
+        return task.result() if task.done() else "pending: time stands still"
+
+    async def _perform(self, number: int, operation: Operation, request: bytes) -> str:
+        limit = asyncio.timeout(None)
+        late = asyncio.ensure_future(self._expire(limit))
+        try:
+            if operation.kind is OperationKind.GET:
+                reply = await self._raft.read(request, limit, operation.server)
+            else:
+                reply = await self._raft.propose(request, limit, operation.server)
+        except RaftError as error:
+            unknown = isinstance(error, OutcomeUnknownError)
+            outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
+            returned = OperationReturned(number, outcome, False, b"", printable(str(error)))
+        else:
+            returned = _returned(number, decode_answer(reply))
+        finally:
+            late.cancel()
+        self._stream.tell(returned)
+        return _in_words(operation, returned)
+
+    async def _expire(self, limit: asyncio.Timeout) -> None:
+        await self._time.until(self._time.clock.now() + OPERATION_SECONDS)
+        limit.reschedule(asyncio.get_running_loop().time())
+
+
+def _encode(operation: Operation) -> bytes:
+    match operation.kind:
+        case OperationKind.GET:
+            return encode_query(Get(operation.key))
+        case OperationKind.PUT:
+            return encode_command(Put(operation.key, operation.value))
+        case OperationKind.DELETE:
+            return encode_command(Delete(operation.key))
+
+
+def _returned(number: int, answer: Answer) -> OperationReturned:
+    match answer:
+        case Value(found, value):
+            return OperationReturned(number, Outcome.OK, found, value, "")
+        case Done():
+            return OperationReturned(number, Outcome.OK, False, b"", "")
+        case Malformed(detail):
+            return OperationReturned(number, Outcome.FAILED, False, b"", printable(detail))
+
+
+def _in_words(operation: Operation, returned: OperationReturned) -> str:
+    key, value = printable(operation.key, 80), printable(operation.value, 80)
+    if returned.outcome is Outcome.FAILED:
+        return f"nothing was done: {returned.detail}"
+    if returned.outcome is Outcome.UNKNOWN:
+        return f"the outcome is unknown: {returned.detail}"
+    match operation.kind:
+        case OperationKind.PUT:
+            return f"{key} = {value} is stored"
+        case OperationKind.DELETE:
+            return f"{key} is deleted"
+        case OperationKind.GET:
+            found = printable(returned.value, 80)
+            return f"{key} is {found}" if returned.found else f"there is no {key}"
