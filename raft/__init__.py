@@ -1,0 +1,91 @@
+"""Raft consensus as a library: a replicated log that drives a state machine of yours.
+
+A server is ``Server(ServerConfig(...), store, machine)``; an application talks to the cluster
+through one ``Raft`` handle. ``raft.core`` is the algorithm alone, without IO.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raft.client import Raft
+    from raft.core.core import Config, Core
+    from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
+    from raft.errors import (
+        NoLeaderError,
+        NotLeaderError,
+        OutcomeUnknownError,
+        RaftError,
+        RefusedError,
+        RejectedError,
+        UnreachableError,
+    )
+    from raft.frames import Status
+    from raft.machine.base import StateMachine
+    from raft.machine.kv import KeyValue
+    from raft.server import Server, ServerConfig
+    from raft.storage.base import LogStore, StorageDamaged, StorageError
+    from raft.storage.memory import MemoryStore
+    from raft.storage.wal import Wal
+
+__all__ = [
+    "Config",
+    "Core",
+    "Entry",
+    "EntryKind",
+    "Index",
+    "KeyValue",
+    "LogStore",
+    "MemoryStore",
+    "NoLeaderError",
+    "NotLeaderError",
+    "OutcomeUnknownError",
+    "Raft",
+    "RaftError",
+    "RefusedError",
+    "RejectedError",
+    "Server",
+    "ServerConfig",
+    "ServerId",
+    "StateMachine",
+    "Status",
+    "StorageDamaged",
+    "StorageError",
+    "Term",
+    "UnreachableError",
+    "Wal",
+]
+
+# Importing ``raft.core`` runs this file first, and the core must load nothing but itself.
+_HOMES = {
+    "raft.client": ("Raft",),
+    "raft.core.core": ("Config", "Core"),
+    "raft.core.messages": ("Entry", "EntryKind", "Index", "ServerId", "Term"),
+    "raft.errors": (
+        "NoLeaderError",
+        "NotLeaderError",
+        "OutcomeUnknownError",
+        "RaftError",
+        "RefusedError",
+        "RejectedError",
+        "UnreachableError",
+    ),
+    "raft.frames": ("Status",),
+    "raft.machine.base": ("StateMachine",),
+    "raft.machine.kv": ("KeyValue",),
+    "raft.server": ("Server", "ServerConfig"),
+    "raft.storage.base": ("LogStore", "StorageDamaged", "StorageError"),
+    "raft.storage.memory": ("MemoryStore",),
+    "raft.storage.wal": ("Wal",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value

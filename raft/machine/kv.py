@@ -61,6 +61,10 @@ class _Snapshot:
     pairs: tuple[Put, ...]
 
 
+class TooLongError(ValueError):
+    """A key or a value has more bytes than a server would take."""
+
+
 Command = Put | Delete
 Answer = Done | Value | Malformed
 
@@ -74,9 +78,9 @@ _DONE = _answers.encode(Done())
 
 
 def encode_command(command: Command) -> bytes:
-    """Return the bytes to propose. Raises ValueError if key or value is too long."""
+    """Return the bytes to propose. Raises TooLongError."""
     if too_long := _too_long(command):
-        raise ValueError(too_long)
+        raise TooLongError(too_long)
     return _commands.encode(command)
 
 
@@ -86,9 +90,9 @@ def decode_command(data: bytes) -> Command:
 
 
 def encode_query(query: Get) -> bytes:
-    """Return the bytes to read with. Raises ValueError if the key is too long."""
+    """Return the bytes to read with. Raises TooLongError."""
     if too_long := _too_long(query):
-        raise ValueError(too_long)
+        raise TooLongError(too_long)
     return _queries.encode(query)
 
 

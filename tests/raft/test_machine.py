@@ -18,6 +18,7 @@ from raft.machine.kv import (
     KeyValue,
     Malformed,
     Put,
+    TooLongError,
     Value,
     decode_answer,
     decode_command,
@@ -127,11 +128,11 @@ def test_a_malformed_snapshot_is_refused_and_the_state_kept() -> None:
 def test_keys_and_values_have_a_longest() -> None:
     longest = Put(b"k" * MAX_KEY_BYTES, b"v" * MAX_VALUE_BYTES)
     assert KeyValue().check(encode_command(longest)) is None
-    with pytest.raises(ValueError, match="the key has 1025 bytes; at most 1024 are allowed"):
+    with pytest.raises(TooLongError, match="the key has 1025 bytes; at most 1024 are allowed"):
         encode_command(Delete(b"k" * (MAX_KEY_BYTES + 1)))
-    with pytest.raises(ValueError, match="the key has 1025 bytes; at most 1024 are allowed"):
+    with pytest.raises(TooLongError, match="the key has 1025 bytes; at most 1024 are allowed"):
         encode_query(Get(b"k" * (MAX_KEY_BYTES + 1)))
-    with pytest.raises(ValueError, match="the value has 65537 bytes; at most 65536 are allowed"):
+    with pytest.raises(TooLongError, match="the value has 65537 bytes; at most 65536 are allowed"):
         encode_command(Put(b"k", b"v" * (MAX_VALUE_BYTES + 1)))
 
 

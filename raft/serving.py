@@ -1,0 +1,109 @@
+"""``raft serve``: one server as a process of its own, from its first line to its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from raft.machine.kv import KeyValue
+from raft.printable import printable
+from raft.server import Server, ServerConfig
+from raft.storage.base import StorageError
+from raft.storage.wal import Wal
+
+STOPPED, FAILED, STORAGE_UNUSABLE = 0, 1, 3
+"""Exit statuses."""
+
+_log = logging.getLogger(__name__)
+
+
+class _OneLine(logging.Formatter):
+    """One record is one line, and whatever it quotes is made visible."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def serve(config: ServerConfig, data: Path) -> int:
+    """Run a server until it is told to stop (SIGTERM, SIGINT) and return the exit status.
+
+    The first line on standard output says, as JSON, who listens where; everything else is
+    logged to standard error. An attended server also stops when its standard input ends.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    if config.attended:
+        _die_with_parent()
+    try:
+        wal = Wal(data, config.cluster, config.core.server)
+    except StorageError as error:
+        _log.error("%s", error)
+        return STORAGE_UNUSABLE
+    try:
+        server = Server(config, wal, KeyValue())
+        _report_recovery(server, wal)
+        return asyncio.run(_run(server, config))
+    except StorageError as error:
+        _log.error("%s", error)
+        return STORAGE_UNUSABLE
+    except Exception:
+        # A bug, in Raft or in the state machine: to go on could break a promise.
+        _log.critical("server %d cannot go on", config.core.server, exc_info=True)
+        return FAILED
+    finally:
+        wal.close()
+
+
+def _report_recovery(server: Server, wal: Wal) -> None:
+    if wal.dropped_tail:
+        _log.warning("%s: dropped %d bytes of an unfinished write", wal.path, wal.dropped_tail)
+    core = server.core
+    _log.info("%s: term %d, %d entries", wal.path, core.term, core.log.last_index)
+
+
+async def _run(server: Server, config: ServerConfig) -> int:
+    try:
+        address = await server.start()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        _log.error("cannot listen at %s: %s", config.listen, reason or error)
+        return FAILED
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_number, server.stop)
+    if config.attended:
+        _stop_when_input_ends(loop, server)
+    announcement = {"server": config.core.server, "pid": os.getpid(), "address": address}
+    print(json.dumps(announcement), flush=True)
+    await server.run()
+    return STOPPED
+
+
+def _stop_when_input_ends(loop: asyncio.AbstractEventLoop, server: Server) -> None:
+    """Stop when whoever started us lets go of our standard input, or dies."""
+    standard_input = sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(standard_input, 4096):
+            loop.remove_reader(standard_input)
+            server.stop()
+
+    try:
+        loop.add_reader(standard_input, read)
+    except PermissionError:  # a file, or /dev/null: nobody is at the other end
+        server.stop()
+
+
+def _die_with_parent() -> None:
+    """Ask Linux for SIGKILL when our parent dies: a stopped process cannot see its input end."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
