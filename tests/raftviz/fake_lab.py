@@ -153,6 +153,11 @@ class FakeLab:
         self._ended = False
         self.feed(*told)
 
+    @property
+    def sequence(self) -> int:
+        """The number of the newest event that happened."""
+        return self._stream.sequence
+
     def feed(self, *told: Told, at: float | None = None) -> None:
         """Let these happen now, at virtual time ``at``."""
         self._unread += self._stream.events(*told, at=at)
