@@ -133,6 +133,7 @@ class Server:
         self._address = ""
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
+        self._clock_was_set = False
         self._turn_scheduled = False
 
     # --- Life ------------------------------------------------------------------------------
@@ -358,6 +359,11 @@ class Server:
         match control:
             case SetClock(virtual, monotonic, rate):
                 self.clock.set(virtual, monotonic, rate)
+                if not self._clock_was_set:
+                    # Or a server that starts late would find its first timeout long over.
+                    self._clock_was_set = True
+                    self.core.wait_anew(self.clock.now())
+                    self._schedule_turn()
                 self._armed_for = None
                 self._arm_timer()
             case FireTimer():

@@ -190,6 +190,10 @@ class Core:
         self._start_election(now, RoleReason.ASKED)
         return True
 
+    def wait_anew(self, now: float) -> None:
+        """Begin the wait for a leader at ``now``: what time it is was not known before."""
+        self._arm(TimerKind.ELECTION, now, self.timer_interval)
+
     def step(self, message: Message, now: float) -> None:
         """Take in a message from another server."""
         if message.dst != self.config.server or message.src not in self._peers:
