@@ -343,7 +343,7 @@ def format_link(a: Servers, b: Servers, both_ways: bool) -> str:
 def format_duration(seconds: float) -> str:
     """Write a duration so that reading it gives the same seconds."""
     exact = Decimal(repr(seconds))
-    return f"{exact.scaleb(3):f}ms" if 0 < exact < 1 else f"{exact:f}s"
+    return f"{exact.scaleb(3):f}ms" if 0 < exact < 1 else f"{_plain(exact)}s"
 
 
 def format_rate(rate: float) -> str:
@@ -352,7 +352,11 @@ def format_rate(rate: float) -> str:
         fraction = Fraction(rate).limit_denominator(1000)
         if fraction.numerator == 1 and float(fraction) == rate:
             return f"1/{fraction.denominator}"
-    return f"{Decimal(repr(rate)):f}".removesuffix(".0")
+    return _plain(Decimal(repr(rate)))
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number:f}".removesuffix(".0")
 
 
 def quote(value: bytes) -> str:

@@ -429,7 +429,7 @@ def _nearest(text: str, error: ReadingError) -> str:
     spec, _ = _spec_and_reader(text)
     if spec is None:
         names = difflib.get_close_matches(_word_at(text, 0).lower(), _BY_NAME, 1)
-        spec = _BY_NAME[names[0] if names else "help"]
+        return _BY_NAME[names[0]].example if names else "help"
     return spec.example
 
 
@@ -468,11 +468,11 @@ def format_command(command: Command) -> str:
         case Rate(rate):
             return f"rate {format_rate(rate)}"
         case Step(count):
-            return f"step {count}"
+            return "step" if count == 1 else f"step {count}"
         case Help(topic):
             return f"help {topic}".strip()
         case Expect(condition, within):
-            return f"expect {condition} within {format_duration(within)}"
+            return f"expect {condition}{f' within {format_duration(within)}' if within else ''}"
         case Freeze() | Thaw() | Quit():
             return _name(command)
     return f"{_name(command)} {format_servers(command.servers)}"
