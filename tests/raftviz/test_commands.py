@@ -227,7 +227,7 @@ any_command = st.one_of(
     st.builds(cmd.Get, keys, one_server),
     st.builds(cmd.Delete, keys, one_server),
     durations.map(cmd.Delay),
-    st.floats(0, MAX_RATE).map(cmd.Rate),
+    (st.just(0.0) | st.floats(1e-6, MAX_RATE)).map(cmd.Rate),
     st.integers(1, 500).map(lambda n: cmd.Rate(1 / n)),
     st.integers(1, cmd.MAX_STEPS).map(cmd.Step),
     some_server.map(cmd.Select),
