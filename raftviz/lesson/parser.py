@@ -190,7 +190,8 @@ def _check_condition(table: Table, key: str, text: str, *, near: str) -> None:
         Condition(text)
     except ConditionError as error:
         right = "lessons/README.md lists what a condition can say"
-        raise table.error(key, str(error), right, near=near) from error
+        shown = " ".join(text.split())
+        raise table.error(key, f"`{shown}`: {error}", right, near=near) from error
 
 
 def _servers_named(command: commands.Command) -> Iterator[int]:

@@ -11,6 +11,13 @@ from raftviz import lesson
 from raftviz.lesson import LessonError, Question
 from raftviz.lesson.library import MAX_BYTES
 from raftviz.lesson.parser import MAX_COMMANDS, MAX_STEPS, parse
+from raftviz.model.conditions import (
+    ENTRY_FIELDS,
+    MESSAGE_FIELDS,
+    NAMES,
+    OPERATION_FIELDS,
+    SERVER_FIELDS,
+)
 
 WHOLE = """\
 +++
@@ -114,7 +121,12 @@ BROKEN = {
     "leader out of range": (with_step("leader = 6"), 7, "leader: 6", "1 to 5"),
     "bad goal": (with_step('hints = []\ngoal = "leader =="'), 8, "goal", "lessons/README.md"),
     "unknown name in a goal": (with_step('goal = "leder == 1"'), 7, "leder", "lessons/README.md"),
-    "bad condition to wait for": (with_step('scene = ["wait leader =="]'), 7, "leader", ""),
+    "bad condition to wait for": (
+        with_step('scene = ["wait leader =="]'),
+        7,
+        "`leader ==`: column 10",
+        "lessons/README.md",
+    ),
     "goal without solution": (with_step('goal = "leader == 1"'), 7, "no solution", "solution"),
     "empty goal": (with_step('goal = " "'), 7, "is empty", "leave the key out"),
     "one choice": (
@@ -228,9 +240,17 @@ def test_a_file_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path) -> No
         lesson.load(str(file))
 
 
+README = (Path(__file__).parents[2] / "lessons" / "README.md").read_text()
+
+
 def test_the_example_of_the_readme_is_a_lesson() -> None:
-    readme = (Path(__file__).parents[2] / "lessons" / "README.md").read_text()
-    (example,) = re.findall(r"^````markdown\n(.*?)^````$", readme, flags=re.M | re.S)
+    (example,) = re.findall(r"^````markdown\n(.*?)^````$", README, flags=re.M | re.S)
     read = parse("example", example, "lessons/README.md")
     assert read.steps[0].question is not None
     assert read.steps[0].goal is not None
+
+
+def test_the_readme_lists_all_that_a_condition_can_ask_for() -> None:
+    tables = (NAMES, SERVER_FIELDS, OPERATION_FIELDS, MESSAGE_FIELDS, ENTRY_FIELDS)
+    rows = [f"| `{name}` | {what} |" for table in tables for name, what in table.items()]
+    assert [row for row in rows if row not in README] == []
