@@ -308,7 +308,7 @@ class Listener:
         if len(self._unproven) >= MAX_UNPROVEN:
             next(iter(self._unproven)).close("too many callers that have proved nothing")
         self._unproven[connection] = asyncio.get_running_loop().call_later(
-            HANDSHAKE_SECONDS, connection.close, "no handshake within 3 s"
+            HANDSHAKE_SECONDS, connection.close, f"no handshake within {HANDSHAKE_SECONDS:g} s"
         )
 
     def _prove(self, connection: Connection, handshake: ServerHandshake, frame: Frame) -> None:
