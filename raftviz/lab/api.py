@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import math
+import os
 import signal
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
+from raft.printable import printable
 from raftviz.model.events import Event
 
 if TYPE_CHECKING:
@@ -179,13 +181,24 @@ class _LabProcess:
             reason = f"it said nothing for {START_SECONDS:g} s"
         except (ValueError, KeyError, TypeError):
             reason = self.last_words() or "it ended without a word"
-        await self.stop()
         raise LabError(f"the laboratory did not start: {reason}")
 
     def last_words(self) -> str:
-        """Return the end of its standard error."""
-        self.errors.seek(0)
-        return self.errors.read()[-2000:].decode(errors="backslashreplace").strip()
+        """Return the last line of its standard error, made safe to show."""
+        descriptor = self.errors.fileno()
+        size = os.fstat(descriptor).st_size
+        end = os.pread(descriptor, 4096, max(0, size - 4096))  # the offset is the process's
+        return printable(end.strip().split(b"\n")[-1], 500)
+
+    async def epitaph(self) -> str:
+        """Say why it ended without being asked to, once it has."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.process.wait()
+        except TimeoutError:
+            return "the laboratory does not answer"
+        words = self.last_words() if self.process.returncode else ""
+        return f"the laboratory ended: {words}" if words else "the laboratory ended"
 
     async def stop(self) -> None:
         """Let go of its standard input, which ends it, and wait until it is gone."""
@@ -208,7 +221,8 @@ class _Connection(asyncio.Protocol):
 
     events: list[Event] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    pending: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
+    pending: dict[int, asyncio.Future[Answer | None]] = field(default_factory=dict)
+    """Answers that are awaited; None when the laboratory ended before it gave them."""
     sequence: int = 0
     ended: bool = False
     transport: asyncio.Transport | None = None
@@ -237,7 +251,7 @@ class _Connection(asyncio.Protocol):
         self.arrived.set()
         for waiting in self.pending.values():
             if not waiting.done():
-                waiting.set_result(Answer(False, "the laboratory ended"))
+                waiting.set_result(None)
         self.pending.clear()
 
     def send(self, frame: ViewerFrame) -> None:
@@ -279,7 +293,11 @@ class LabClient:
         lab = _LabProcess(process, errors)
         assert process.stdin is not None
         process.stdin.write(options.to_json().encode() + b"\n")
-        return await cls._connect(await lab.address(), True, lab)
+        try:
+            return await cls._connect(await lab.address(), True, lab)
+        except BaseException:
+            await lab.stop()
+            raise
 
     @classmethod
     async def attach(cls, socket: Path) -> LabClient:
@@ -292,8 +310,6 @@ class LabClient:
         try:
             _, connection = await loop.create_unix_connection(_Connection, str(socket))
         except OSError as error:
-            if lab is not None:
-                await lab.stop()
             raise LabError(f"no laboratory answers at {socket}: {error.strerror}") from error
         connection.send(Attach(owner))
         return cls(connection, lab)
@@ -302,16 +318,20 @@ class LabClient:
         """Carry out one command; return when its effect and its events are there."""
         connection = self._connection
         if connection.ended:
-            return Answer(False, "the laboratory ended")
+            return await self._no_answer()
         number = next(self._ids)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        connection.pending[number] = answer
+        waiting: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        connection.pending[number] = waiting
         connection.regulate()
         connection.send(CommandRequest(number, text))
         try:
-            return await answer
+            return await waiting or await self._no_answer()
         finally:
             connection.pending.pop(number, None)
+
+    async def _no_answer(self) -> Answer:
+        process = self._process
+        return Answer(False, await process.epitaph() if process else "the laboratory ended")
 
     async def next_events(self) -> list[Event]:
         """Return all events since the last call, at least one; none: the laboratory ended."""

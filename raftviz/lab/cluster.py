@@ -66,7 +66,12 @@ class Cluster:
 
     async def start(self, server: ServerId) -> None:
         """Start a server's process and watch it. Raises ServerStartError."""
-        process = await self._supervisor.start(server, self._fabric.ports)
+        self._fabric.server_starting(server)
+        try:
+            process = await self._supervisor.start(server, self._fabric.ports)
+        except ServerStartError:
+            self._fabric.server_down(server)
+            raise
         running = _Running(process, Observer(server, self._stream))
         self._running[server] = running
         self.addresses[server] = process.address

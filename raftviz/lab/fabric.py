@@ -88,7 +88,7 @@ class Fabric:
         """Messages handed to each server's present process."""
         self._clock = clock
         self._tell = tell
-        self._addresses: dict[ServerId, asyncio.Future[str]] = {}
+        self._addresses: dict[ServerId, asyncio.Future[str | None]] = {}
         self._listeners: list[asyncio.Server] = []
         self._passages: set[Passage] = set()
         self._flights: dict[int, Flight] = {}
@@ -103,7 +103,6 @@ class Fabric:
         """Listen for every destination on a loopback port of its own (``ports``)."""
         loop = asyncio.get_running_loop()
         for server in self.servers:
-            self._addresses[server] = loop.create_future()
             listener = await loop.create_server(partial(Passage, self, server), "127.0.0.1", 0)
             self._listeners.append(listener)
             host, port = listener.sockets[0].getsockname()
@@ -118,15 +117,23 @@ class Fabric:
         for passage in list(self._passages):
             passage.abort()
 
+    def server_starting(self, server: ServerId) -> None:
+        """Let callers of this server wait: in a moment it is there.
+
+        It calls its peers before it is known where it listens, and they call back at once.
+        """
+        self._addresses[server] = asyncio.get_running_loop().create_future()
+
     def server_up(self, server: ServerId, address: str) -> None:
         """Lead this server's callers to its new process, and count anew."""
         self._addresses[server].set_result(address)
         self.received[server] = self.delivered[server] = 0
 
     def server_down(self, server: ServerId) -> None:
-        """Let callers wait for the server's next process; connections break by themselves."""
-        if self._addresses[server].done():
-            self._addresses[server] = asyncio.get_running_loop().create_future()
+        """Send callers of this server away; connections to it break by themselves."""
+        address = self._addresses.pop(server)
+        if not address.done():
+            address.set_result(None)
 
     async def all_linked(self) -> None:
         """Wait until there is a connection on every link."""
@@ -211,13 +218,10 @@ class Fabric:
         self._passages.add(passage)
         return True
 
-    async def address(self, server: ServerId) -> str:
-        """Return where the server's process listens, once it has one.
-
-        Callers of a server that is down are kept waiting instead of sent away: when it comes
-        up they reach it at once, not at their next attempt.
-        """
-        return await asyncio.shield(self._addresses[server])
+    async def address(self, server: ServerId) -> str | None:
+        """Return where the server's process listens, None if it has none."""
+        address = self._addresses.get(server)
+        return None if address is None else await asyncio.shield(address)
 
     def linked(self) -> None:
         """Note that a passage has finished its handshake."""

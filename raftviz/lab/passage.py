@@ -124,8 +124,12 @@ class Passage(asyncio.Protocol):
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     async def _dial(self) -> None:
-        """Connect to the server itself."""
-        host, _, port = (await self._fabric.address(self.dst)).rpartition(":")
+        """Connect to the server itself; while it is down its callers must dial again."""
+        address = await self._fabric.address(self.dst)
+        if address is None:
+            self.abort()
+            return
+        host, _, port = address.rpartition(":")
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: _Callee(self), host, int(port)

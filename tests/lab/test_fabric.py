@@ -110,6 +110,7 @@ class Net:
         listener = await loop.create_server(accept, "127.0.0.1", 0)
         self._listeners.append(listener)
         host, port = listener.sockets[0].getsockname()
+        self.fabric.server_starting(server)
         self.fabric.server_up(server, f"{host}:{port}")
         return accepted
 
@@ -257,16 +258,36 @@ async def test_a_destination_that_dies_loses_what_was_on_its_way_and_its_callers
     assert net.told[1:] == [MessageDropped(1, DropReason.SERVER_DOWN)]
 
 
-async def test_a_caller_of_a_dead_server_reaches_its_next_process_at_once(net):
+async def test_a_caller_of_a_dead_server_must_dial_again(net):
     await net.server(2)
     net.fabric.server_down(2)
+    caller = await net.dial(2)
+    caller.say(preamble(1, 2))
+    assert await caller.take() is None
+
+
+async def test_a_caller_of_a_starting_server_reaches_it_as_soon_as_it_is_up(net):
+    net.fabric.server_starting(2)
     patient, gone = await net.dial(2), await net.dial(2)
+    patient.say(preamble(1, 2))
     gone.say(preamble(3, 2))
     gone.transport.close()
-    patient.say(preamble(1, 2))
     await gone.closed.wait()
-    await net.server(2)
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: net._keep(ServerEnd()), "127.0.0.1", 0
+    )
+    net._listeners.append(listener)
+    net.fabric.server_up(2, f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
     assert await patient.take() == WELCOME
+
+
+async def test_a_server_that_does_not_come_up_sends_its_callers_away(net):
+    net.fabric.server_starting(2)
+    caller = await net.dial(2)
+    caller.say(preamble(1, 2))
+    await asyncio.sleep(0)
+    net.fabric.server_down(2)
+    assert await caller.take() is None
 
 
 async def test_what_a_dead_source_sent_still_arrives(net):
