@@ -1,0 +1,447 @@
+"""The client's handle against servers that answer by a script: what it retries, and what never."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from raft import client
+from raft.client import Raft
+from raft.core.events import Role
+from raft.core.messages import Index, Message, ServerId, Term
+from raft.errors import (
+    NoLeaderError,
+    NotLeaderError,
+    OutcomeUnknownError,
+    RaftError,
+    RefusedError,
+    RejectedError,
+    UnreachableError,
+)
+from raft.frames import (
+    ClientReply,
+    ClientRequest,
+    Control,
+    NotLeader,
+    OutcomeUnknown,
+    Propose,
+    Read,
+    Rejected,
+    Result,
+    Status,
+    StatusQuery,
+)
+from raft.line import Reply
+from raft.transport import Connection, Identity, Listener
+
+CLUSTER = "test"
+SECRET = b"s" * 32
+ONE, TWO, THREE = ServerId(1), ServerId(2), ServerId(3)
+
+Script = Callable[[ClientRequest, Connection], Reply | None]
+
+
+def status(server: ServerId) -> Status:
+    return Status(server, Role.FOLLOWER, Term(1), None, None, Index(0), Term(0), Index(0), Index(0))
+
+
+def says(reply: Reply) -> Script:
+    return lambda request, connection: reply
+
+
+def silent(request: ClientRequest, connection: Connection) -> None:
+    """Take a request and never answer, like a server that is paused in the middle of it."""
+
+
+def hangs_up(request: ClientRequest, connection: Connection) -> None:
+    connection.close("crashed")
+
+
+class Scripted:
+    """A server that is all transport: what it answers is up to ``script``."""
+
+    def __init__(self, server: ServerId, script: Script, secret: bytes = SECRET) -> None:
+        self.server = server
+        self.script = script
+        self.requests: list[ClientRequest] = []
+        self.connections: set[Connection] = set()
+        self.asked = asyncio.Event()
+        self._listener = Listener(Identity(CLUSTER, server, secret), (), self)
+
+    async def start(self) -> str:
+        return await self._listener.start("127.0.0.1:0")
+
+    def stop(self) -> None:
+        self._listener.close()
+
+    @property
+    def bodies(self) -> list[Propose | Read | StatusQuery]:
+        return [request.body for request in self.requests]
+
+    def client_request(self, connection: Connection, request: ClientRequest) -> None:
+        self.requests.append(request)
+        self.connections.add(connection)
+        self.asked.set()
+        reply = self.script(request, connection)
+        if reply is not None:
+            connection.send(ClientReply(request.id, reply))
+
+    def connection_lost(self, connection: Connection) -> None: ...
+    def peer_attached(self, peer: ServerId) -> None: ...
+    def peer_message(self, message: Message) -> None: ...
+    def observer_attached(self, connection: Connection) -> None: ...
+    def control(self, connection: Connection, control: Control) -> None: ...
+
+
+@asynccontextmanager
+async def cluster(*servers: Scripted, secret: bytes = SECRET) -> AsyncIterator[Raft]:
+    addresses = {server.server: await server.start() for server in servers}
+    try:
+        async with Raft(addresses, CLUSTER, secret) as raft:
+            yield raft
+    finally:
+        for server in servers:
+            server.stop()
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """Listen like a paused process: the kernel accepts connections, and nobody reads them."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PATIENCE", 0.05)
+    monkeypatch.setattr("raft.line.OPEN_SECONDS", 0.2)
+
+
+Ask = Callable[[Raft], Awaitable[bytes]]
+BOTH = pytest.mark.parametrize(
+    "ask", [lambda raft: raft.propose(b"c"), lambda raft: raft.read(b"q")], ids=["propose", "read"]
+)
+
+
+# --- Finding the leader ----------------------------------------------------------------------
+
+
+@BOTH
+async def test_a_hint_is_followed_by_id(ask: Ask) -> None:
+    one, two = Scripted(ONE, says(NotLeader(THREE))), Scripted(TWO, says(NotLeader(None)))
+    three = Scripted(THREE, says(Result(b"done")))
+    async with cluster(one, two, three) as raft:
+        assert await ask(raft) == b"done"
+        assert len(one.requests) == 1
+        assert two.requests == []
+        assert await ask(raft) == b"done"
+        assert len(one.requests) == 1, "the leader is remembered"
+
+
+@BOTH
+async def test_while_nobody_leads_it_waits(ask: Ask) -> None:
+    def elected_at_last(request: ClientRequest, connection: Connection) -> Reply:
+        return NotLeader(None) if len(one.requests) < 4 else Result(b"done")
+
+    one, two = Scripted(ONE, elected_at_last), Scripted(TWO, says(NotLeader(None)))
+    async with cluster(one, two) as raft:
+        assert await ask(raft) == b"done"
+        assert len(two.requests) == 3
+
+
+@BOTH
+async def test_a_hint_to_a_dead_or_unknown_leader_is_no_dead_end(ask: Ask) -> None:
+    def elected_at_last(request: ClientRequest, connection: Connection) -> Reply:
+        hint = NotLeader(ONE if len(two.requests) % 2 else ServerId(9))
+        return hint if len(two.requests) < 4 else Result(b"done")
+
+    one, two = Scripted(ONE, says(NotLeader(None))), Scripted(TWO, elected_at_last)
+    async with cluster(one, two) as raft:
+        one.stop()
+        assert await ask(raft) == b"done"
+
+
+@BOTH
+async def test_two_servers_that_point_at_each_other_do_not_trap_it(ask: Ask) -> None:
+    one, two = Scripted(ONE, says(NotLeader(TWO))), Scripted(TWO, says(NotLeader(ONE)))
+    three = Scripted(THREE, says(Result(b"done")))
+    async with cluster(one, two, three) as raft:
+        assert await ask(raft) == b"done"
+        assert len(one.requests) == len(two.requests) == 1
+
+
+@BOTH
+async def test_a_deposed_leader_is_left(ask: Ask) -> None:
+    one, two = Scripted(ONE, says(Result(b"first"))), Scripted(TWO, says(NotLeader(ONE)))
+    async with cluster(one, two) as raft:
+        assert await ask(raft) == b"first"
+        one.script, two.script = says(NotLeader(TWO)), says(Result(b"second"))
+        assert await ask(raft) == b"second"
+
+
+@BOTH
+async def test_a_server_that_accepts_but_says_nothing_is_passed_over(
+    ask: Ask, mute: str, impatient: None
+) -> None:
+    two = Scripted(TWO, says(Result(b"done")))
+    servers = {ONE: mute, TWO: await two.start()}
+    async with Raft(servers, CLUSTER, SECRET) as raft:
+        assert await ask(raft) == b"done"
+    two.stop()
+
+
+async def test_without_a_leader_it_says_what_each_server_said() -> None:
+    one, two = Scripted(ONE, says(NotLeader(None))), Scripted(TWO, says(NotLeader(ONE)))
+    async with cluster(one, two) as raft:
+        with pytest.raises(NoLeaderError) as caught:
+            await raft.propose(b"c", timeout=0.3)
+    assert "within 0.3 s" in str(caught.value)
+    assert "server 1 does not lead; it knows of no leader" in str(caught.value)
+    assert "server 2 does not lead; it says that server 1 leads" in str(caught.value)
+
+
+async def test_without_any_server_nothing_was_done() -> None:
+    one = Scripted(ONE, says(Result(b"")))
+    address = await one.start()
+    one.stop()
+    async with Raft({ONE: address}, CLUSTER, SECRET) as raft:
+        with pytest.raises(NoLeaderError, match=r"server 1: 127\.0\.0\.1:\d+: "):
+            await raft.propose(b"c", timeout=0.3)
+
+
+# --- What is never done twice ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", [hangs_up, says(OutcomeUnknown("deposed")), says(status(ONE))])
+async def test_bug_44_a_command_that_may_be_in_a_log_is_not_sent_again(script: Script) -> None:
+    """A retry applied twice: the client is told, and the application decides."""
+    one, two = Scripted(ONE, script), Scripted(TWO, script)
+    async with cluster(one, two) as raft:
+        with pytest.raises(OutcomeUnknownError, match="server 1"):
+            await raft.propose(b"c")
+    assert len(one.requests) + len(two.requests) == 1
+
+
+async def test_a_command_without_an_answer_in_time_is_unknown_and_the_next_goes_elsewhere() -> None:
+    one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"done")))
+    async with cluster(one, two) as raft:
+        with pytest.raises(OutcomeUnknownError, match=r"server 1 .*within 0.1 s"):
+            await raft.propose(b"c", timeout=0.1)
+        assert two.requests == []
+        assert await raft.propose(b"d") == b"done"
+    assert one.bodies == [Propose(b"c")]
+
+
+async def test_a_query_is_asked_again_when_the_connection_breaks() -> None:
+    one, two = Scripted(ONE, hangs_up), Scripted(TWO, says(Result(b"done")))
+    async with cluster(one, two) as raft:
+        assert await raft.read(b"q") == b"done"
+    assert one.bodies == two.bodies == [Read(b"q")]
+
+
+async def test_a_query_without_an_answer_is_asked_elsewhere(impatient: None) -> None:
+    one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"done")))
+    async with cluster(one, two) as raft:
+        assert await raft.read(b"q") == b"done"
+
+
+@pytest.mark.parametrize("script", [silent, hangs_up])
+async def test_a_query_is_never_unknown(script: Script, impatient: None) -> None:
+    async with cluster(Scripted(ONE, script)) as raft:
+        with pytest.raises(NoLeaderError, match="server 1: "):
+            await raft.read(b"q", timeout=0.2)
+
+
+async def test_a_rejected_command_is_not_tried_elsewhere() -> None:
+    one, two = Scripted(ONE, says(Rejected("too long"))), Scripted(TWO, says(Result(b"")))
+    async with cluster(one, two) as raft:
+        with pytest.raises(RejectedError, match="too long"):
+            await raft.propose(b"c")
+    assert two.requests == []
+
+
+async def test_a_command_over_the_limit_of_a_frame_is_refused_here() -> None:
+    one = Scripted(ONE, says(Result(b"")))
+    async with cluster(one) as raft:
+        with pytest.raises(RejectedError, match="over the limit"):
+            await raft.propose(bytes(2 << 20))
+        assert await raft.propose(b"c") == b"", "the connection goes on"
+
+
+# --- One server by name ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leader", [TWO, None])
+async def test_a_pinned_request_goes_nowhere_else(leader: ServerId | None) -> None:
+    one, two = Scripted(ONE, says(NotLeader(leader))), Scripted(TWO, says(Result(b"")))
+    async with cluster(one, two) as raft:
+        with pytest.raises(NotLeaderError) as caught:
+            await raft.propose(b"c", server=ONE)
+        assert (caught.value.server, caught.value.leader) == (ONE, leader)
+        with pytest.raises(NotLeaderError):
+            await raft.read(b"q", server=ONE)
+        assert await raft.propose(b"c", server=TWO) == b""
+    assert len(one.requests) == 2
+    assert len(two.requests) == 1
+
+
+async def test_a_pinned_request_out_of_time() -> None:
+    async with cluster(Scripted(ONE, silent)) as raft:
+        with pytest.raises(OutcomeUnknownError, match=r"within 0.1 s"):
+            await raft.propose(b"c", timeout=0.1, server=ONE)
+        with pytest.raises(UnreachableError, match=r"no answer within 0.1 s"):
+            await raft.read(b"q", timeout=0.1, server=ONE)
+
+
+async def test_a_pinned_request_to_a_dead_server_fails_at_once() -> None:
+    one = Scripted(ONE, silent)
+    async with cluster(one) as raft:
+        one.stop()
+        with pytest.raises(UnreachableError):
+            await raft.propose(b"c", timeout=None, server=ONE)
+
+
+async def test_status_is_every_servers_own() -> None:
+    one, two = Scripted(ONE, says(status(ONE))), Scripted(TWO, silent)
+    async with cluster(one, two) as raft:
+        assert await raft.status(ONE) == status(ONE)
+        with pytest.raises(UnreachableError, match=r"server 2: no answer within 0.1 s"):
+            await raft.status(TWO, timeout=0.1)
+        two.script = hangs_up
+        with pytest.raises(UnreachableError, match="server 2: "):
+            await raft.status(TWO)
+        two.script = says(Result(b""))
+        with pytest.raises(UnreachableError, match="answered with Result"):
+            await raft.status(TWO)
+
+
+async def test_a_server_that_does_not_exist() -> None:
+    async with cluster(Scripted(ONE, silent)) as raft:
+        with pytest.raises(ValueError, match="there is no server 7 in this cluster"):
+            await raft.status(ServerId(7))
+        with pytest.raises(ValueError, match="there is no server 7 in this cluster"):
+            await raft.propose(b"c", server=ServerId(7))
+
+
+# --- Who talks to whom -----------------------------------------------------------------------
+
+
+@BOTH
+async def test_bug_52_another_secret_or_cluster_is_refused_with_the_reason(ask: Ask) -> None:
+    """Two clusters talk: neither the secret nor the name fits."""
+    one = Scripted(ONE, says(Result(b"")))
+    async with cluster(one, secret=b"x" * 32) as raft:
+        with pytest.raises(RefusedError, match="could not prove that it knows the secret"):
+            await ask(raft)
+        address = raft.servers[ONE]
+        async with Raft({ONE: address}, "other", SECRET) as other:
+            with pytest.raises(RefusedError, match="'test', the caller to 'other'"):
+                await ask(other)
+        async with Raft({TWO: address}, CLUSTER, SECRET) as other:
+            with pytest.raises(RefusedError, match="this is server 1, the caller wants 2"):
+                await ask(other)
+    assert one.requests == []
+
+
+@BOTH
+async def test_one_stranger_among_the_addresses_does_not_stop_it(ask: Ask) -> None:
+    """A dead server's port may be somebody else's by now."""
+    stranger = Scripted(ONE, says(Result(b"forged")), secret=b"x" * 32)
+    two = Scripted(TWO, lambda *_: Result(b"done") if len(two.requests) > 1 else NotLeader(ONE))
+    async with cluster(stranger, two) as raft:
+        assert await ask(raft) == b"done"
+    assert stranger.requests == []
+
+
+@pytest.mark.parametrize(
+    ("servers", "name", "secret"),
+    [
+        ({}, CLUSTER, SECRET),
+        ({1: "nowhere"}, CLUSTER, SECRET),
+        ({1: "127.0.0.1:1"}, "", SECRET),
+        ({1: "127.0.0.1:1"}, CLUSTER, b"short"),
+    ],
+)
+def test_what_cannot_be_a_cluster(servers: dict[int, str], name: str, secret: bytes) -> None:
+    with pytest.raises(ValueError):
+        Raft({ServerId(server): address for server, address in servers.items()}, name, secret)
+
+
+# --- Many requests at once -------------------------------------------------------------------
+
+
+async def test_requests_share_a_connection_and_replies_come_in_any_order() -> None:
+    held: list[tuple[ClientRequest, Connection]] = []
+
+    def hold(request: ClientRequest, connection: Connection) -> None:
+        held.append((request, connection))
+        if len(held) == 50:
+            for request, connection in reversed(held):
+                assert isinstance(request.body, Propose)
+                connection.send(ClientReply(request.id, Result(b"re " + request.body.data)))
+
+    one = Scripted(ONE, hold)
+    async with cluster(one) as raft:
+        answers = await asyncio.gather(*(raft.propose(b"%d" % n) for n in range(50)))
+    assert answers == [b"re %d" % n for n in range(50)]
+    assert len(one.connections) == 1
+
+
+async def test_a_cancelled_request_leaves_the_others_alone() -> None:
+    one = Scripted(ONE, silent)
+    async with cluster(one) as raft:
+        given_up = asyncio.create_task(raft.propose(b"a"))
+        await asyncio.wait_for(one.asked.wait(), 5)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        # Its reply comes after all, and is nobody's.
+        (connection,), (late,) = one.connections, one.requests
+        connection.send(ClientReply(late.id, Result(b"late")))
+        one.script = says(Result(b"mine"))
+        assert await raft.propose(b"b") == b"mine"
+        assert len(one.connections) == 1
+
+
+async def test_a_silent_server_does_not_hold_up_who_waits_on_it(impatient: None) -> None:
+    """One query gives up a server; what waits on the old connection still gets its answer."""
+    held: list[tuple[ClientRequest, Connection]] = []
+
+    def hold(request: ClientRequest, connection: Connection) -> None:
+        held.append((request, connection))
+
+    one, two = Scripted(ONE, hold), Scripted(TWO, says(Result(b"two")))
+    async with cluster(one, two) as raft:
+        command = asyncio.create_task(raft.propose(b"c"))
+        await asyncio.wait_for(one.asked.wait(), 5)
+        assert await raft.read(b"q") == b"two"
+        request, connection = held[0]
+        connection.send(ClientReply(request.id, Result(b"one")))
+        assert await command == b"one"
+
+
+async def test_closing_ends_what_is_under_way(mute: str) -> None:
+    one = Scripted(ONE, silent)
+    async with cluster(one) as raft:
+        command = asyncio.create_task(raft.propose(b"c", timeout=None))
+        query = asyncio.create_task(raft.read(b"q", timeout=None))
+        other = Raft({ONE: mute}, CLUSTER, SECRET)
+        connecting = asyncio.create_task(other.propose(b"c", timeout=None))
+        await until(lambda: len(one.requests) == 2)
+        raft.close()
+        other.close()
+        with pytest.raises(OutcomeUnknownError):
+            await command
+        for task in (query, connecting):
+            with pytest.raises(RaftError, match="the client"):
+                await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
