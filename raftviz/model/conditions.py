@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from raft.core.events import Role
-from raft.core.messages import AppendEntries, ServerId
+from raft.core.messages import ServerId
 from raft.printable import printable
-from raftviz.model.machine import command_text
-from raftviz.model.view import ClusterView, Flight, OperationView, ServerView
-from raftviz.model.words import kind_of
+from raftviz.model.values import (
+    ENTRY_FIELDS,
+    MESSAGE_FIELDS,
+    NAMES,
+    OPERATION_FIELDS,
+    SERVER_FIELDS,
+    SERVER_NAME,
+    VALUES,
+    server_values,
+    shown,
+)
+from raftviz.model.values import variables as variables
+from raftviz.model.view import ClusterView, ServerView
 
 if TYPE_CHECKING:
     import cel
@@ -26,59 +35,6 @@ MAX_NESTING = 3
 """Macros (all, exists, map, filter …) inside macros: each multiplies the work."""
 SHOWN = 160
 """Characters of the longest value that ``explain`` shows."""
-
-NAMES = {
-    "leader": "the id of the live leader of the highest term, 0 if there is none",
-    "leaders": "how many live servers take themselves for the leader",
-    "term": "the highest term of any server",
-    "commit": "the highest commitIndex of any live server",
-    "alive": "how many servers have a process (a paused one counts)",
-    "time": "the cluster's time in seconds, as 1.5",
-    "rate": "how fast that time runs, as 0.05; 0.0 is frozen",
-    "servers": "all servers, as a list",
-    "messages": "the messages on their way, as a list",
-    "operations": "the puts, gets and deletes so far, as a list",
-    "last": "the last of these operations",
-    "start": "in the goal of a lesson: all of these as they were when its step began",
-}
-SERVER_FIELDS = {
-    "id": "its number",
-    "role": '"follower", "candidate", "leader", or "dead"',
-    "term": "currentTerm",
-    "voted_for": "whom it voted for in this term, 0 for nobody",
-    "leader": "whom it takes for the leader, 0 for nobody",
-    "alive": "whether it has a process",
-    "paused": "whether its process is stopped",
-    "log": "its entries, as a list: log[0] is the entry at index 1",
-    "last_index": "the index of its last entry",
-    "commit": "commitIndex",
-    "applied": "lastApplied",
-    "kv": 'what its state machine holds, as a map: s1.kv.x, or s1.kv["x"]',
-    "votes": "the ids of those whose votes it has",
-    "timer": "the seconds until its timer fires, as 0.2",
-}
-OPERATION_FIELDS = {
-    "id": "its number",
-    "kind": '"put", "get" or "delete" ("" before the first)',
-    "key": "the key",
-    "value": "the value that was put",
-    "server": "the server that was asked, 0 for whichever leads",
-    "outcome": '"pending", "ok", "failed" or "unknown" ("none" before the first)',
-    "found": "whether a get found the key",
-    "answer": "what a get found",
-}
-MESSAGE_FIELDS = {
-    "kind": '"request_vote", "vote_granted", "vote_refused", "heartbeat", "append", …',
-    "src": "its sender",
-    "dst": "its receiver",
-    "term": "its term",
-    "entries": "how many entries it carries",
-}
-ENTRY_FIELDS = {
-    "index": "its place in the log",
-    "term": "its term",
-    "command": "its command, as x=1; no-op for the entry that a new leader appends",
-}
 
 _FUNCTIONS = (
     "size",
@@ -104,7 +60,7 @@ _FUNCTIONS = (
 )
 
 
-class ConditionError(ValueError):
+class ConditionError(Exception):
     """A text that is no condition on this cluster; ``column`` (from 1) is where it goes wrong."""
 
     def __init__(self, column: int, reason: str) -> None:
@@ -121,10 +77,10 @@ class Condition:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        _check_size(text)
+        _check_shape(text)
         self._program = _compile(text)
         self._code = blanked(text)
-        self._bound = frozenset(_BOUND.findall(self._code))
+        self._bound = _bound_names(self._code)
         self._names = [name for name in self._program.variables() if name not in self._bound]
         self._check_names()
         self._check_functions()
@@ -140,14 +96,15 @@ class Condition:
         for a server that the cluster has not, compares what cannot be compared, or has a
         result that is neither true or false nor a whole number.
         """
+        values = self._values(view, extra or {})
         try:
-            result = self._program.execute(self._values(view, extra or {}))
+            result = self._program.execute(values)
         except (KeyError, IndexError, ZeroDivisionError):
             return False  # a key not yet put, an entry not yet there
         except (TypeError, RuntimeError, ValueError, ArithmeticError) as error:
             raise ConditionError(1, _evaluation_words(str(error))) from None
         if not isinstance(result, int):  # True and False are whole numbers, too
-            raise ConditionError(1, f"this is neither true nor false but {_shown(result)}")
+            raise ConditionError(1, f"this is neither true nor false but {shown(result)}")
         return result != 0
 
     def explain(self, view: ClusterView, extra: Mapping[str, Any] | None = None) -> str:
@@ -170,12 +127,12 @@ class Condition:
         for name in self._names:
             if name in extra:
                 values[name] = extra[name]
-            elif name in _VALUES:
-                values[name] = _VALUES[name](view)
+            elif name in VALUES:
+                values[name] = VALUES[name](view)
             elif name in NAMES:
                 self._fail(name, f"{name} is known in lessons only")
             else:
-                values[name] = _server(self._named_server(name, view), view)
+                values[name] = server_values(self._named_server(name, view), view)
         return values
 
     def _named_server(self, name: str, view: ClusterView) -> ServerView:
@@ -189,7 +146,7 @@ class Condition:
 
     def _check_names(self) -> None:
         for name in self._names:
-            if name not in NAMES and not _SERVER_NAME.fullmatch(name):
+            if name not in NAMES and not SERVER_NAME.fullmatch(name):
                 self._fail(name, _unknown(name, [*NAMES, "s1"]))
 
     def _check_functions(self) -> None:
@@ -209,11 +166,13 @@ class Condition:
         name = match[2] if match else ""
         if name in ("kv", "start"):
             return None
-        if _SERVER_NAME.fullmatch(name):
-            return list(SERVER_FIELDS)
-        if name == "last":
-            return list(OPERATION_FIELDS)
         is_whole = match is not None and not match[1]
+        if is_whole and name in self._bound:
+            return self._bound[name]
+        if SERVER_NAME.fullmatch(name):
+            return _ELEMENTS["servers"]
+        if name == "last":
+            return _ELEMENTS["operations"]
         return () if is_whole and name in self._names else _ANY_FIELD
 
     def _fail(self, name: str, reason: str) -> NoReturn:
@@ -224,9 +183,8 @@ class Condition:
 # --- The text --------------------------------------------------------------------------------
 
 _STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-_SERVER_NAME = re.compile(r"s[1-9][0-9]{0,3}")
 _MACRO = r"\.\s*(?:all|exists|exists_one|map|filter)\s*\("
-_BOUND = re.compile(_MACRO + r"\s*([A-Za-z_]\w*)\s*,")
+_BOUND = re.compile(r"(\w*)\s*" + _MACRO + r"\s*([A-Za-z_]\w*)\s*,")
 _FIELD = re.compile(r"\.\s*([A-Za-z_]\w*)\b(?!\s*\()")
 _OWNER = re.compile(r"(\.?)\s*([A-Za-z_]\w*)\s*$")
 _PATH = re.compile(
@@ -234,7 +192,13 @@ _PATH = re.compile(
     r"""(?:\.[A-Za-z_]\w*(?!\w*\s*\()|\["[^"]*"\]|\['[^']*'\]|\[\d+\])*"""
 )
 _NESTED = re.compile(rf"({_MACRO})|(\()|(\))")
-_ANY_FIELD = tuple({**SERVER_FIELDS, **OPERATION_FIELDS, **MESSAGE_FIELDS, **ENTRY_FIELDS})
+_ELEMENTS = {
+    "servers": tuple(SERVER_FIELDS),
+    "operations": tuple(OPERATION_FIELDS),
+    "messages": tuple(MESSAGE_FIELDS),
+    "log": tuple(ENTRY_FIELDS),
+}
+_ANY_FIELD = tuple(field for fields in _ELEMENTS.values() for field in fields)
 
 
 def blanked(text: str) -> str:
@@ -242,11 +206,23 @@ def blanked(text: str) -> str:
     return _STRING.sub(lambda match: " " * len(match[0]), text)
 
 
-def _check_size(text: str) -> None:
+def _bound_names(code: str) -> dict[str, tuple[str, ...]]:
+    """Return the names that macros bind, each with what its values may be asked for."""
+    bound: dict[str, tuple[str, ...]] = {}
+    for owner, name in _BOUND.findall(code):
+        fields = _ELEMENTS.get(owner, _ANY_FIELD)
+        bound[name] = fields if bound.get(name, fields) == fields else _ANY_FIELD
+    return bound
+
+
+def _check_shape(text: str) -> None:
     if len(text) > MAX_LENGTH:
         raise ConditionError(MAX_LENGTH + 1, f"a condition has at most {MAX_LENGTH} characters")
+    code = blanked(text)
+    if quote := re.search("['\"]", code):
+        raise ConditionError(quote.start() + 1, f"this {quote[0]} is never closed")
     open_macros = [False]
-    for match in _NESTED.finditer(blanked(text)):
+    for match in _NESTED.finditer(code):
         if match[3]:
             open_macros = open_macros[:-1] or [False]
         else:
@@ -284,7 +260,7 @@ def _syntax_words(message: str) -> str:
     if word == "<EOF>":
         return "the condition ends too early"
     if word[:1] in ("'", '"'):
-        return f"this text in quotes does not end, or has a wrong escape: {_brief(word)}"
+        return f"this text in quotes has a wrong escape: {_brief(word)}"
     if word in _MEANT:
         return f"write {_MEANT[word]}, not {word}"
     if "Recursion limit" in message:
@@ -313,98 +289,8 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     if not known:
         return f"a number or list has no {name}"
     near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    hint = f"did you mean {near[0]}?" if near else "help conditions lists what there is"
     return f"there is no {name}: {hint}"
-
-
-# --- The values ------------------------------------------------------------------------------
-
-
-def variables(view: ClusterView) -> dict[str, Any]:
-    """Return all that a condition can ask about, as plain values that the view does not share."""
-    values: dict[str, Any] = {name: value(view) for name, value in _VALUES.items()}
-    return values | {f"s{server.id}": _server(server, view) for server in view.servers.values()}
-
-
-def _server(server: ServerView, view: ClusterView) -> dict[str, Any]:
-    armed = server.timer_kind is not None
-    return {
-        "id": server.id,
-        "role": server.role.name.lower() if server.alive else "dead",
-        "term": server.term,
-        "voted_for": server.voted_for or 0,
-        "leader": server.leader or 0,
-        "alive": server.alive,
-        "paused": server.paused,
-        "log": [
-            {"index": index, "term": entry.term, "command": command_text(entry)}
-            for index, entry in enumerate(server.log, 1)
-        ],
-        "last_index": server.last_index,
-        "commit": server.commit_index,
-        "applied": server.last_applied,
-        "kv": {_text(key): _text(value) for key, value in server.kv.items()},
-        "votes": list(server.granted),
-        "timer": max(server.timer_deadline - view.time, 0.0) if armed else 0.0,
-    }
-
-
-def _operation(operation: OperationView | None) -> dict[str, Any]:
-    if operation is None:
-        return {
-            **dict.fromkeys(("id", "server"), 0),
-            **dict.fromkeys(("kind", "key", "value", "answer"), ""),
-            "outcome": "none",
-            "found": False,
-        }
-    outcome = operation.outcome
-    return {
-        "id": operation.id,
-        "kind": operation.kind.name.lower(),
-        "key": _text(operation.key),
-        "value": _text(operation.value),
-        "server": operation.server,
-        "outcome": "pending" if outcome is None else outcome.name.lower(),
-        "found": operation.found,
-        "answer": _text(operation.answer),
-    }
-
-
-def _message(flight: Flight) -> dict[str, Any]:
-    message = flight.message
-    return {
-        "kind": kind_of(message).name.lower(),
-        "src": message.src,
-        "dst": message.dst,
-        "term": message.term,
-        "entries": len(message.entries) if isinstance(message, AppendEntries) else 0,
-    }
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "backslashreplace")
-
-
-def _leaders(view: ClusterView) -> int:
-    return sum(s.alive and s.role is Role.LEADER for s in view.servers.values())
-
-
-_VALUES: dict[str, Callable[[ClusterView], Any]] = {
-    "leader": lambda view: view.leader or 0,
-    "leaders": _leaders,
-    "term": lambda view: view.term,
-    "commit": lambda view: view.commit_index,
-    "alive": lambda view: sum(server.alive for server in view.servers.values()),
-    "time": lambda view: view.time,
-    "rate": lambda view: view.clock.rate,
-    "servers": lambda view: [_server(server, view) for server in view.servers.values()],
-    "messages": lambda view: [_message(flight) for flight in view.flights.values()],
-    "operations": lambda view: [_operation(known) for known in view.operations],
-    "last": lambda view: _operation(view.operations[-1] if view.operations else None),
-}
-
-
-# --- Showing them ----------------------------------------------------------------------------
 
 
 def _seen(path: str, values: Mapping[str, Any]) -> str:
@@ -414,28 +300,7 @@ def _seen(path: str, values: Mapping[str, Any]) -> str:
         return " is not there"
     except TypeError:
         return " cannot be asked for"
-    return f" = {printable(_shown(value), SHOWN)}"
-
-
-def _shown(value: Any) -> str:
-    match value:
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:.3f}"
-        case str():
-            return f'"{value}"'
-        case list():
-            return f"[{', '.join(map(_shown, value))}]"
-        case {"id": number, "role": role, "term": term}:
-            return f"S{number} {role} term {term}"
-        case {"index": index, "term": term, "command": command}:
-            return f"{index}/{term} {command}"
-        case {"kind": kind, "src": src, "dst": dst}:
-            return f"{kind} S{src} → S{dst}"
-        case dict():
-            return "{" + ", ".join(f"{key}: {_shown(part)}" for key, part in value.items()) + "}"
-    return str(value)
+    return f" = {printable(shown(value), SHOWN)}"
 
 
 # --- Completion and help -----------------------------------------------------------------------
@@ -451,7 +316,7 @@ def complete_condition(text: str, servers: Sequence[ServerId]) -> list[str]:
     owner, begun = match[1], match[2]
     if owner is None:
         words = [*NAMES, *(f"s{server}" for server in servers)]
-    elif _SERVER_NAME.fullmatch(owner):
+    elif SERVER_NAME.fullmatch(owner):
         words = list(SERVER_FIELDS)
     else:
         words = list(OPERATION_FIELDS) if owner == "last" else []
