@@ -238,7 +238,10 @@ class _Union:
                 self._by_type[member] = (field, None)
 
     def read(self, reader: Any) -> Any:
-        tag = reader._which_str()
+        try:
+            tag = reader._which_str()
+        except capnp.KjException:
+            raise DecodeError(f"{self._name} is of a kind that is not known here") from None
         field, layout, constant = self._by_tag[tag]
         if layout is None:
             return constant

@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
                 frame = self.splitter.next_frame()
                 message = None if frame is None else decode(frame)
             except DecodeError as error:
-                self.close(f"malformed: {error}")
+                self.close(f"unreadable frame: {error}")
                 return
             if message is None:
                 return

@@ -435,7 +435,10 @@ class TestCalling:
 
     @pytest.mark.parametrize(
         ("answer", "words"),
-        [(b"HTTP/1.1 400 Bad Request\r\n\r\n", "malformed"), (None, "closed the connection")],
+        [
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "unreadable frame"),
+            (None, "closed the connection"),
+        ],
     )
     async def test_no_frames_at_all(self, stranger, answer, words):
         stranger.answer = answer
@@ -546,7 +549,7 @@ class TestWhatCallersMaySay:
         caplog.set_level(logging.INFO)
         src = 2 if caller is Caller.PEER else None
         end = await (await dial(site)).prove(caller, src, then=[junk])
-        await self.closed(site, end, caplog, "malformed")
+        await self.closed(site, end, caplog, "unreadable frame")
 
     async def test_a_handler_that_raises(self, site, dial):
         """Bug 47: an exception in a message's handler kills the loop that reads messages."""
