@@ -188,8 +188,6 @@ class Raft:
             if not isinstance(answer, NotLeader):
                 self._leader = server
                 return answer
-            if self._leader == server:
-                self._leader = None
             request.answered = True
             request.heard[server] = str(NotLeaderError(server, answer.leader))
             hint = answer.leader

@@ -227,13 +227,30 @@ async def test_bug_44_a_command_that_may_be_in_a_log_is_not_sent_again(script: S
 
 
 async def test_a_command_without_an_answer_in_time_is_unknown_and_the_next_goes_elsewhere() -> None:
-    one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"done")))
+    one, two = Scripted(ONE, says(Result(b"led"))), Scripted(TWO, says(Result(b"done")))
     async with cluster(one, two) as raft:
+        assert await raft.propose(b"b") == b"led"
+        one.script = silent
         with pytest.raises(OutcomeUnknownError, match=r"server 1 .*within 0.1 s"):
             await raft.propose(b"c", timeout=0.1)
         assert two.requests == []
         assert await raft.propose(b"d") == b"done"
-    assert one.bodies == [Propose(b"c")]
+    assert one.bodies == [Propose(b"b"), Propose(b"c")]
+
+
+async def test_a_command_that_never_left_is_not_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server reads too slowly: the transport takes no more for it."""
+    send = Connection.send
+    monkeypatch.setattr(
+        Connection,
+        "send",
+        lambda self, frame: not isinstance(frame, ClientRequest) and send(self, frame),
+    )
+    one = Scripted(ONE, says(Result(b"")))
+    async with cluster(one) as raft:
+        with pytest.raises(NoLeaderError, match="it does not read what it is sent"):
+            await raft.propose(b"c", timeout=0.2)
+    assert one.requests == []
 
 
 async def test_a_query_is_asked_again_when_the_connection_breaks() -> None:
@@ -407,6 +424,28 @@ async def test_a_cancelled_request_leaves_the_others_alone() -> None:
         assert len(one.connections) == 1
 
 
+async def test_a_second_reply_is_nobodys() -> None:
+    def twice(request: ClientRequest, connection: Connection) -> Reply:
+        connection.send(ClientReply(request.id, Result(b"first")))
+        return Result(b"second")
+
+    one = Scripted(ONE, twice)
+    async with cluster(one) as raft:
+        assert [await raft.propose(b"c") for _ in range(3)] == [b"first"] * 3
+    assert len(one.connections) == 1
+
+
+async def test_after_a_silence_the_server_is_asked_over_a_new_connection() -> None:
+    """If it is paused it cannot open one, and nothing is entrusted to it."""
+    one = Scripted(ONE, silent)
+    async with cluster(one) as raft:
+        with pytest.raises(OutcomeUnknownError):
+            await raft.propose(b"c", timeout=0.1)
+        one.script = says(Result(b"done"))
+        assert await raft.propose(b"d") == b"done"
+    assert len(one.connections) == 2
+
+
 async def test_a_silent_server_does_not_hold_up_who_waits_on_it(impatient: None) -> None:
     """One query gives up a server; what waits on the old connection still gets its answer."""
     held: list[tuple[ClientRequest, Connection]] = []
@@ -436,9 +475,10 @@ async def test_closing_ends_what_is_under_way(mute: str) -> None:
         other.close()
         with pytest.raises(OutcomeUnknownError):
             await command
-        for task in (query, connecting):
-            with pytest.raises(RaftError, match="the client"):
-                await task
+        with pytest.raises(RaftError, match="the client is closed"):
+            await query
+        with pytest.raises(RaftError, match="the client was closed"):
+            await connecting
 
 
 async def until(condition: Callable[[], bool]) -> None:
