@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from raft.core.messages import ServerId
@@ -24,6 +23,8 @@ from raftviz.model.view import ClusterView
 WHOLE_WITHIN = 10.0
 """Seconds of cluster time in which a whole cluster must have elected and repaired its logs."""
 LEADER_ATTEMPTS = 5
+FROZEN_PATIENCE = 1.0
+"""Real seconds for what still happens in frozen time: a client's request reaching its server."""
 
 _CLOCK = (commands.Rate, commands.Freeze, commands.Thaw)
 
@@ -102,7 +103,7 @@ class LessonRun:
         """Play the step's solution and return when the goal is reached. Raises SceneError."""
         await self._play(self.step.solution)
         if self._goal is not None:
-            await self._wait(lambda: self.goal_met, WHOLE_WITHIN, f"goal `{self.step.goal}`")
+            await self._wait(lambda: self.goal_met, WHOLE_WITHIN, self._goal.text)
 
     def view_changed(self) -> None:
         """Judge the goal; to be called after every batch of events folded into the view."""
@@ -179,14 +180,14 @@ class LessonRun:
         end = self._now() + within
         while not holds():
             rate = self._view.clock.rate
-            left = end - self._now()
-            if rate == 0:
-                raise SceneError(f"{self.progress}: `{what}` waits for ever: time is frozen")
+            left = (end - self._now()) / rate if rate else FROZEN_PATIENCE
             if left <= 0:
-                raise SceneError(f"{self.progress}: `{what}` did not come true in {within:g} s")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left / rate):
-                    await self._change()
+                raise self._error(what, f"did not come true in {within:g} s")
+            if not await self._change(left) and rate == 0:
+                raise self._error(what, "waits for ever: time is frozen")
+
+    def _error(self, what: str, reason: str) -> SceneError:
+        return SceneError(f"{self.progress}: `{' '.join(what.split())}` {reason}")
 
     def _now(self) -> float:
         return self._view.clock.now(time.monotonic())
@@ -195,10 +196,15 @@ class LessonRun:
         """Give a command and wait until the view shows what it did. Raises SceneError."""
         answer = await self._lab.command(text)
         if not answer.ok:
-            raise SceneError(f"{self.progress}: `{text}` was refused: {answer.text}")
+            raise self._error(text, f"was refused: {answer.text}")
         while self._view.sequence < answer.sequence:
             await self._change()
 
-    async def _change(self) -> None:
+    async def _change(self, within: float | None = None) -> bool:
+        """Wait until the view changes; return whether it did within so many real seconds."""
         self._changed.clear()
-        await self._changed.wait()
+        try:
+            async with asyncio.timeout(within):
+                return await self._changed.wait()
+        except TimeoutError:
+            return False
