@@ -46,6 +46,7 @@ class ServerView:
     """``log[0]`` has index 1."""
 
     role: core.Role = core.Role.FOLLOWER
+    """Only a process leads: a dead server is a follower."""
     leader: ServerId | None = None
     commit_index: Index = Index(0)
     last_applied: Index = Index(0)

@@ -137,7 +137,7 @@ def _text(value: bytes) -> str:
 
 
 def _leaders(view: ClusterView) -> int:
-    return sum(s.alive and s.role is Role.LEADER for s in view.servers.values())
+    return sum(server.role is Role.LEADER for server in view.servers.values())
 
 
 VALUES: dict[str, Callable[[ClusterView], Any]] = {

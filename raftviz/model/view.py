@@ -114,8 +114,8 @@ class ClusterView:
 
     @property
     def leader(self) -> ServerId | None:
-        """The live leader of the highest term that has one; a paused one is live."""
-        leaders = [s for s in self.servers.values() if s.alive and s.role is Role.LEADER]
+        """The leader of the highest term that has one: it has a process, perhaps a paused one."""
+        leaders = [server for server in self.servers.values() if server.role is Role.LEADER]
         return max(leaders, key=lambda server: server.term).id if leaders else None
 
     @property
