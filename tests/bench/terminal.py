@@ -44,19 +44,22 @@ class Explorer:
         return time.monotonic()
 
     def until(self, holds: Callable[[], bool], within: float = 30.0) -> float:
-        """Read what the program draws until ``holds()``; return when that was."""
+        """Read what the program draws until ``holds()``; return when. Raises TimeoutError."""
         end = time.monotonic() + within
         while not holds():
-            if time.monotonic() > end:
-                raise SystemExit(f"not seen within {within:g} s; shown: …{self.shown[-2000:]}")
+            if time.monotonic() > end or self._process.poll() is not None:
+                raise TimeoutError(f"not seen within {within:g} s: …{self.shown[-2000:]}")
             self.read(0.001)
         return time.monotonic()
 
     def read(self, seconds: float) -> None:
         """Take in what the program draws for at most so long."""
         if select.select([self._master], [], [], seconds)[0]:
-            drawn = os.read(self._master, 1 << 16).decode(errors="replace")
-            self.shown += ESCAPES.sub("", drawn)
+            try:
+                drawn = os.read(self._master, 1 << 16)
+            except OSError:
+                return  # nobody has the other side open any more
+            self.shown += ESCAPES.sub("", drawn.decode(errors="replace"))
 
     def idle(self, seconds: float) -> None:
         """Let the program draw for so long."""
