@@ -233,7 +233,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands)
     put = _add(commands, "put", _use, "store a value under a key")
@@ -262,16 +261,6 @@ def _parser() -> argparse.ArgumentParser:
     put.add_argument("value", type=os.fsencode)
     secret.add_argument("file", type=Path, help="a new file, for its owner's eyes alone")
     return parser
-
-
-class _Version(argparse.Action):
-    """Look up the version only when it is asked for."""
-
-    def __call__(self, *_: object) -> NoReturn:
-        from importlib.metadata import version
-
-        print(f"raft {version('raftviz')}")
-        sys.exit(0)
 
 
 Commands = Any  # argparse keeps the name of this class to itself

@@ -1,0 +1,428 @@
+"""The command ``raft``: real processes on loopback, used from outside."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import pty
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, Process
+from pathlib import Path
+
+import psutil
+import pytest
+
+from raft import cli
+from raft.core.messages import ServerId
+from raft.secret import write_secret
+from raft.storage.wal import FILE_NAME
+from tests.raft.cluster import PATIENCE, RealCluster, eventually, run
+
+ONE = ServerId(1)
+
+
+# --- A cluster and its users -----------------------------------------------------------------
+
+
+async def test_put_get_delete_status(cluster: RealCluster) -> None:
+    put = await cluster.command("put", "greeting", "hello")
+    assert (put.status, put.out, put.err) == (0, b"", "")
+    get = await cluster.command("get", "greeting")
+    assert (get.status, get.out, get.err) == (0, b"hello", "")
+    status = await cluster.command("status")
+    assert (status.status, status.err) == (0, "")
+    title, *rows = status.out.decode().splitlines()
+    assert title.split() == [
+        *("server", "address", "role", "term", "vote", "leader", "last", "commit", "applied")
+    ]
+    assert [row.split()[:2] for row in rows] == [
+        [str(server), address] for server, address in cluster.addresses.items()
+    ]
+    assert sorted(row.split()[2] for row in rows) == ["follower", "follower", "leader"]
+    assert (await cluster.command("delete", "greeting")).status == 0
+    gone = await cluster.command("get", "greeting")
+    assert (gone.status, gone.out, gone.err) == (1, b"", "raft get: there is no key greeting\n")
+
+
+async def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(
+    cluster: RealCluster,
+) -> None:
+    await cluster.command("put", "x", "1")
+    old = await cluster.leader()
+    await cluster.kill(old.server)
+    assert (await cluster.command("get", "x")).out == b"1"
+    assert (await cluster.command("put", "x", "2")).status == 0
+    table = (await cluster.command("status")).out.decode()
+    assert re.search(rf"^{old.server} +\S+ +unreachable: ", table, re.MULTILINE)
+    new = await cluster.leader()
+    assert new.server != old.server
+    assert new.term > old.term
+    await cluster.start(old.server)
+
+    async def caught_up() -> bool:
+        statuses = await cluster.statuses()
+        return len(statuses) == 3 and len({s.last_applied for s in statuses.values()}) == 1
+
+    await eventually(caught_up, "the old leader has what the others have")
+    assert (await cluster.command("get", "x")).out == b"2"
+
+
+async def test_bug_11_everything_acknowledged_outlives_all_servers(cluster: RealCluster) -> None:
+    for number in range(20):
+        await cluster.put(b"key%d" % number, b"%d" % number)
+    before = await cluster.leader()
+    await asyncio.gather(*map(cluster.kill, cluster.addresses))
+    await asyncio.gather(*map(cluster.start, cluster.addresses))
+    assert [await cluster.get(b"key%d" % number) for number in range(20)] == [
+        b"%d" % number for number in range(20)
+    ]
+    assert (await cluster.leader()).term > before.term, "the vote of a term is never given twice"
+
+
+async def test_a_minority_acknowledges_nothing(cluster: RealCluster) -> None:
+    leader = await cluster.leader()
+    for server in set(cluster.addresses) - {leader.server}:
+        await cluster.kill(server)
+    put = await cluster.command("put", "x", "1", "--timeout", "500ms")
+    assert put.status == 1
+    assert f"server {leader.server} took the command and did not answer" in put.err
+    get = await cluster.command("get", "x", "--timeout", "500ms")
+    assert get.status == 1
+    assert "no leader answered within 0.5 s" in get.err
+    assert "Traceback" not in put.err + get.err
+
+
+async def test_a_torn_write_is_dropped_at_the_next_start(cluster: RealCluster) -> None:
+    await cluster.put(b"x", b"1")
+    leader = await cluster.leader()
+    follower = next(server for server in cluster.addresses if server != leader.server)
+    await cluster.kill(follower)
+    with (cluster.data(follower) / FILE_NAME).open("ab") as file:
+        file.write(b"half a record")
+    await cluster.start(follower)
+    assert "dropped 13 bytes of an unfinished write" in cluster.log(follower)
+    assert await cluster.get(b"x") == b"1"
+
+
+async def test_bug_52_a_stranger_is_told_why_it_is_refused(
+    cluster: RealCluster, tmp_path: Path
+) -> None:
+    """Two clusters talk: the wrong secret, the wrong name."""
+    write_secret(tmp_path / "other")
+    wrong_secret = await cluster.command("get", "x", "--secret-file", str(tmp_path / "other"))
+    assert wrong_secret.status == 1
+    assert "could not prove that it knows the secret of cluster 'test'" in wrong_secret.err
+    wrong_cluster = await cluster.command("put", "x", "1", "--cluster", "other")
+    assert wrong_cluster.status == 1
+    assert "belongs to cluster 'test', the caller to 'other'" in wrong_cluster.err
+    status = await cluster.command("status", "--cluster", "other")
+    assert (status.status, status.err) == (1, "raft status: no server answered\n")
+    assert status.out.decode().count("refused: this server belongs to cluster 'test'") == 3
+
+
+async def test_foreign_bytes_reach_a_pipe_as_they_are_and_a_terminal_made_visible(
+    cluster: RealCluster,
+) -> None:
+    hostile = b"\x1b]0;owned\x07\xff [bold]"
+    assert (await cluster.command("put", b"\xffkey", hostile)).status == 0
+    assert (await cluster.command("get", b"\xffkey")).out == hostile
+    master, terminal = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "raft", "get", b"\xffkey"),
+        stdout=terminal,
+        env={**os.environ, **cluster.environment},
+    )
+    assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
+    os.close(terminal)
+    shown = os.read(master, 4096)
+    os.close(master)
+    assert shown == rb"\x1b]0;owned\x07\xff [bold]" + b"\r\n"
+    missing = await cluster.command("get", b"\x1b[2Jnothing")
+    assert missing.err == "raft get: there is no key \\x1b[2Jnothing\n"
+
+
+async def test_keys_and_values_that_are_too_long_are_refused(cluster: RealCluster) -> None:
+    too_long = await cluster.command("put", "k" * 1025, "v")
+    assert (too_long.status, too_long.err) == (
+        1,
+        "raft put: the key has 1025 bytes; at most 1024 are allowed\n",
+    )
+    assert (await cluster.command("get", "k" * 1025)).status == 1
+
+
+async def test_the_reader_of_our_output_may_leave(cluster: RealCluster) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "raft", "status"),
+        stdout=write_end,
+        stderr=PIPE,
+        env={**os.environ, **cluster.environment},
+    )
+    os.close(write_end)
+    _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert (process.returncode, err) == (1, b"")
+
+
+# --- One server process ----------------------------------------------------------------------
+
+
+def serve_command(directory: Path, *more: str) -> list[str]:
+    secret = directory / "secret"
+    if not secret.exists():
+        write_secret(secret)
+    return [
+        *(sys.executable, "-m", "raft", "serve", "--id", "1", "--cluster", "test"),
+        *("--listen", "127.0.0.1:0", "--secret-file", str(secret)),
+        *("--data", str(directory / "data"), *more),
+    ]
+
+
+async def serve(directory: Path, *more: str) -> Process:
+    """Start a server and wait until it says where it listens."""
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(directory, *more), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+    announced = json.loads(line)
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", announced.pop("address"))
+    assert announced == {"server": 1, "pid": process.pid}
+    return process
+
+
+async def ended(process: Process) -> tuple[int | None, str]:
+    _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    return process.returncode, err.decode()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_stops_a_server_in_good_order(tmp_path: Path, how: signal.Signals) -> None:
+    process = await serve(tmp_path)
+    process.send_signal(how)
+    status, err = await ended(process)
+    assert status == 0
+    assert "Traceback" not in err
+
+
+async def test_an_attended_server_ends_with_its_input(tmp_path: Path) -> None:
+    process = await serve(tmp_path, "--attended")
+    assert process.stdin is not None
+    process.stdin.write(b"words that mean nothing\n")
+    await process.stdin.drain()
+    assert process.returncode is None
+    process.stdin.close()
+    status, err = await ended(process)
+    assert status == 0
+    assert "Traceback" not in err
+
+
+async def test_an_attended_server_without_an_attendant_does_not_stay(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(tmp_path, "--attended"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    status, err = await ended(process)
+    assert status == 0
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a child of its parent's death"
+)
+@pytest.mark.parametrize("paused", [False, True])
+async def test_an_attended_server_does_not_outlive_its_parent(tmp_path: Path, paused: bool) -> None:
+    """Its input stays open here: somebody else may hold the pipe. A paused one sees nothing."""
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])"),
+        *serve_command(tmp_path, "--attended"),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    assert parent.stdout is not None
+    announced = json.loads(await asyncio.wait_for(parent.stdout.readline(), PATIENCE))
+    server = psutil.Process(announced["pid"])
+    if paused:
+        server.send_signal(signal.SIGSTOP)
+    parent.kill()
+
+    async def gone() -> bool:
+        return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+
+    await eventually(gone, "the server ended with its parent")
+    await ended(parent)
+
+
+# --- What makes a server refuse to start -----------------------------------------------------
+
+
+async def refusal(directory: Path, *more: str) -> tuple[int | None, str]:
+    """Start a server that must not start; return its exit status and its one line."""
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(directory, *more), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert out == b""
+    lines = err.decode().splitlines()
+    assert "Traceback" not in err.decode()
+    return process.returncode, lines[-1]
+
+
+async def test_two_servers_on_one_directory(tmp_path: Path) -> None:
+    first = await serve(tmp_path)
+    status, line = await refusal(tmp_path)
+    assert status == 3
+    assert f"{tmp_path / 'data'}: in use by another process" in line
+    first.kill()
+    await ended(first)
+
+
+async def test_somebody_elses_directory(tmp_path: Path) -> None:
+    process = await serve(tmp_path)
+    process.terminate()
+    await ended(process)
+    status, line = await refusal(tmp_path, "--cluster", "other")
+    assert status == 3
+    assert "belongs to server 1 of cluster 'test', not to server 1 of cluster 'other'" in line
+
+
+async def test_a_damaged_log(tmp_path: Path) -> None:
+    process = await serve(tmp_path)
+    process.terminate()
+    await ended(process)
+    path = tmp_path / "data" / FILE_NAME
+    damaged = bytearray(path.read_bytes())
+    damaged[10] ^= 1
+    path.write_bytes(damaged)
+    status, line = await refusal(tmp_path)
+    assert status == 3
+    assert f"{path}: damaged at byte 0: the header's checksum does not match it" in line
+
+
+async def test_an_address_that_is_taken_or_not_loopback(tmp_path: Path) -> None:
+    process = await serve(tmp_path)
+    connections = psutil.Process(process.pid).net_connections("tcp")
+    port = next(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)
+    other = ("--data", str(tmp_path / "other"), "--listen")
+    status, line = await refusal(tmp_path, *other, f"127.0.0.1:{port}")
+    assert status == 1
+    assert f"cannot listen at 127.0.0.1:{port}: " in line
+    assert "address already in use" in line
+    status, line = await refusal(tmp_path, *other, "0.0.0.0:0")
+    assert status == 1
+    assert "only loopback addresses are allowed" in line
+    process.kill()
+    await ended(process)
+
+
+# --- The command line itself -----------------------------------------------------------------
+
+CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["get", "x", "--cluster", "test"], "which servers? Give --server ID=HOST:PORT"),
+        (["get", "x", "--server", "1=127.0.0.1:1"], "which cluster? Give --cluster NAME"),
+        (["get", "x", *CLUSTER, "--secret-file", "nowhere"], "nowhere: No such file or directory"),
+        (["get", "x", *CLUSTER, "--secret-file", "open"], "open: others may use this file"),
+        (["get", "x", *CLUSTER, "--secret-file", "empty"], "empty: the file holds no secret"),
+        (["get", "x", *CLUSTER, "--secret-file", "short"], "at least 16 are needed"),
+        (["get", "x", *CLUSTER, "--server", "1=127.0.0.1:2"], "server 1 is given twice"),
+        (["get", "x", "--server", "127.0.0.1:1"], "'127.0.0.1:1' should be ID=HOST:PORT"),
+        (["get", "x", "--server", "0=127.0.0.1:1"], "'0' is no server id: a number from 1 on is"),
+        (["get", "x", "--server", "1=here"], "'here' is not an address"),
+        (["get", "x", "--timeout", "5"], "'5' is no duration: 150ms or 2s is"),
+        (["get", "x", "--timeout", "0s"], "'0s' is no duration"),
+        (["get"], "the following arguments are required: key"),
+        (["serve", "--id", "1"], "the following arguments are required: --listen, --data"),
+        (["serve", "--peer", "1=127.0.0.1:2"], "--peer names the other servers; 1 is this one"),
+        (["serve", "--heartbeat", "1s"], "must be more frequent than election timeouts"),
+        (["serve", "--election-timeout", "300ms..200ms"], "is longer than the longest"),
+        (["serve", "--election-timeout", "fast"], "'fast' is no duration"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+)
+def test_wrong_usage_says_what_would_be_right(
+    arguments: list[str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("RAFT_SERVERS", "RAFT_CLUSTER", "RAFT_SECRET_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    write_secret(Path("secret"))
+    for name, content, mode in [
+        ("open", "s" * 32, 0o640),
+        ("empty", "\n", 0o600),
+        ("short", "s", 0o600),
+    ]:
+        Path(name).write_text(content)
+        Path(name).chmod(mode)
+    if arguments[:1] == ["serve"] and "--id" not in arguments:
+        whole = ["--id", "1", "--listen", "127.0.0.1:0", "--data", "data", "--cluster", "test"]
+        arguments = ["serve", *whole, "--secret-file", "secret", *arguments[1:]]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_a_wrong_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAFT_SERVERS", "1=127.0.0.1:1,2:127.0.0.1:2")
+    with pytest.raises(SystemExit):
+        cli.main(["get", "x"])
+    assert "RAFT_SERVERS: '2:127.0.0.1:2' should be ID=HOST:PORT" in capsys.readouterr().err
+
+
+async def test_secret_makes_a_private_random_file_and_replaces_none(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for path in (one, other):
+        assert (await run("secret", str(path))).status == 0
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert one.read_text() != other.read_text()
+    before = one.read_text()
+    again = await run("secret", str(one))
+    assert (again.status, again.err) == (1, f"raft secret: {one}: File exists\n")
+    assert one.read_text() == before
+
+
+def test_the_example_in_the_help_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = cli.DESCRIPTION.replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if line.startswith("  raft ")]
+    assert len(commands) == 7
+    parsed: list[argparse.Namespace] = [
+        cli._parser().parse_args(shlex.split(command)[1:]) for command in commands
+    ]
+    servers = [options for options in parsed if options.command == "serve"]
+    table = {options.id: options.listen for options in servers}
+    for options in servers:
+        assert {**dict(options.peer), options.id: options.listen} == table
+    (variable,) = re.findall(r"RAFT_SERVERS=(\S+)", text)
+    monkeypatch.setenv("RAFT_SERVERS", variable)
+    assert cli._servers(parsed[-1]) == table
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; from raft.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "assert not {'asyncio', 'capnp', 'ctypes'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
