@@ -1,0 +1,1 @@
+"""The screen: Textual panels that draw what a laboratory tells (design §10)."""

@@ -1,0 +1,1 @@
+"""What lies over everything else: help, and the steps of a lesson."""

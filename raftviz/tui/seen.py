@@ -1,0 +1,99 @@
+"""What a viewer watches: the stream folded into everything that the panels show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from raft.core.messages import ServerId
+from raftviz.lab.api import Answer
+from raftviz.model.events import Event, Warned
+from raftviz.model.invariants import Invariants
+from raftviz.model.view import ClusterView, ServerView
+from raftviz.tui.history import History
+from raftviz.tui.theme import DARK, Palette
+from raftviz.tui.traffic import Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A command and how it went; no answer yet while it is carried out."""
+
+    text: str
+    answer: Answer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """A link is about to be cut: from ``server``, both ways or only what it sends."""
+
+    server: ServerId
+    both_ways: bool
+
+    def command(self, other: ServerId) -> str:
+        """Return the command that cuts the link to another server."""
+        return f"cut {self.server} {'' if self.both_ways else '-> '}{other}"
+
+
+@dataclass(slots=True)
+class Seen:
+    """The state of the screen: what the laboratory told, and what the user looks at.
+
+    ``now`` is the frame's moment on the machine's clock.
+    """
+
+    view: ClusterView = field(default_factory=ClusterView)
+    traffic: Traffic = field(default_factory=Traffic)
+    invariants: Invariants = field(default_factory=Invariants)
+    history: History = field(default_factory=History)
+    palette: Palette = field(default_factory=lambda: Palette.of(DARK))
+    now: float = 0.0
+    chosen: ServerId | None = None
+    """The server that the user selected; without one the leader is."""
+    aim: Aim | None = None
+    said: Said | None = None
+    typing: bool = False
+    remark: str = ""
+    """What the screen has to say otherwise; the next command takes its place."""
+    warning: str = ""
+    """The laboratory's last words about itself."""
+    ended: str | None = None
+    """Why the laboratory is gone."""
+    moving: bool = True
+    """False where the user wants no animation."""
+    last_leader: ServerId | None = None
+
+    def fold(self, events: Iterable[Event], now: float) -> None:
+        """Take in the events of one frame."""
+        self.now = now
+        for event in events:
+            self.traffic.apply(event, self.view, now)
+            self.history.apply(event, self.view)
+            self.view.apply(event)
+            self.invariants.apply(event, self.view)
+            if isinstance(event.what, Warned):
+                self.warning = event.what.text
+        self.traffic.prune(now)
+        self.last_leader = self.view.leader or self.last_leader
+
+    @property
+    def virtual(self) -> float:
+        """The cluster's time at this frame; it never runs ahead of a laboratory that has gone."""
+        return self.view.time if self.ended else self.view.clock.now(self.now)
+
+    @property
+    def selected(self) -> ServerId | None:
+        """The server that keys speak of: the chosen one, else whoever leads or led last."""
+        if self.chosen is not None and self.chosen in self.view.servers:
+            return self.chosen
+        return self.last_leader or next(iter(self.view.servers), None)
+
+    @property
+    def selected_server(self) -> ServerView | None:
+        """What is known of the selected server."""
+        return self.view.servers.get(self.selected) if self.selected else None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the cluster's time stands still (before the first word of it, it does not)."""
+        return bool(self.view.servers) and self.view.clock.rate == 0

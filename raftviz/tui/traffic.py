@@ -1,0 +1,188 @@
+"""Messages as the eye needs them: what each one says, and those that have just ended.
+
+The view forgets a message the moment it arrives; at real-time rate that is after a fifth of a
+frame. So the last ones are kept for a moment, for their trail, their arrival or their death.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from raft.core.messages import (
+    AlreadyVoted,
+    Appended,
+    AppendEntries,
+    AppendEntriesReply,
+    Granted,
+    LogBehind,
+    Message,
+    Mismatch,
+    RequestVote,
+    RequestVoteReply,
+    ServerId,
+    StaleTerm,
+    VoteOutcome,
+)
+from raft.printable import printable
+from raftviz.model.events import (
+    DropReason,
+    Event,
+    MessageDelivered,
+    MessageDropped,
+    MessageSent,
+)
+from raftviz.model.machine import command_text
+from raftviz.model.view import ClusterView, Flight
+
+SHORT_AFTERGLOW, LONG_AFTERGLOW = 0.15, 0.8
+"""Real seconds for which a message is seen after it ended: heartbeats, and all that is rarer."""
+MAX_ENDED = 400
+FACE_LIMIT = 14
+"""Characters of a command that travel with its message."""
+
+
+class Kind(enum.Enum):
+    """What a message is to the eye."""
+
+    ASK = "?"
+    GRANT = "+"
+    REFUSE = "−"
+    BEAT = "●"
+    BEAT_ANSWER = "○"
+    ENTRIES = "▪"
+    STORED = "✓"
+    MISMATCH = "✗"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a message is drawn: its kind, what stands on it, and what may stand beside it."""
+
+    kind: Kind
+    face: str
+    label: str
+    term: int
+
+    @property
+    def afterglow(self) -> float:
+        """Real seconds for which it is still seen after it ended."""
+        quiet = self.kind in (Kind.BEAT, Kind.BEAT_ANSWER)
+        return SHORT_AFTERGLOW if quiet else LONG_AFTERGLOW
+
+
+def refusal(outcome: VoteOutcome, *, terse: bool = False) -> str:
+    """Say why a vote was refused, in a few words; nothing for a granted one."""
+    match outcome:
+        case AlreadyVoted(candidate):
+            return f"voted S{candidate}" if terse else f"has voted for S{candidate}"
+        case LogBehind():
+            return "log behind"
+        case StaleTerm():
+            return "old term"
+    return ""
+
+
+def look_of(message: Message, view: ClusterView) -> Look:
+    """Decide how a message looks, when it is sent."""
+    match message:
+        case RequestVote():
+            return Look(Kind.ASK, "?", "vote for me", message.term)
+        case RequestVoteReply(outcome=Granted()):
+            return Look(Kind.GRANT, "+", "yes", message.term)
+        case RequestVoteReply():
+            return Look(Kind.REFUSE, "−", refusal(message.outcome), message.term)
+        case AppendEntries(entries=()):
+            return Look(Kind.BEAT, "●", "", message.term)
+        case AppendEntries():
+            return _entries(message)
+    return _append_answer(message, view)
+
+
+def _entries(message: AppendEntries) -> Look:
+    first = message.entries[0]
+    face = printable(command_text(first), FACE_LIMIT)
+    if len(message.entries) > 1:
+        face = f"{face} +{len(message.entries) - 1}"
+    after = f"after {message.prev_log_index}/t{message.prev_log_term}"
+    return Look(Kind.ENTRIES, face, after, first.term)
+
+
+def _append_answer(message: AppendEntriesReply, view: ClusterView) -> Look:
+    match message.outcome:
+        case Appended(match_index):
+            leader = view.servers.get(message.dst)
+            known = leader.progress.get(message.src) if leader else None
+            if known is not None and known.match_index >= match_index:
+                return Look(Kind.BEAT_ANSWER, "○", "", message.term)
+            return Look(Kind.STORED, "✓", f"has {match_index}", message.term)
+        case Mismatch(prev_log_index=index):
+            return Look(Kind.MISMATCH, "✗", f"no such entry {index}", message.term)
+    return Look(Kind.MISMATCH, "✗", "old term", message.term)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A message that arrived, or (``dropped``) did not, at ``at`` on the machine's clock."""
+
+    flight: Flight
+    look: Look
+    at: float
+    dropped: DropReason | None
+    share: float
+    """How far it had come (0 … 1)."""
+
+    def age(self, now: float) -> float:
+        """How much of its afterglow is over (0 … 1 and beyond)."""
+        return (now - self.at) / self.look.afterglow
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Folds the stream beside the view; feed it each event *before* the view."""
+
+    looks: dict[int, Look] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
+
+    def apply(self, event: Event, view: ClusterView, now: float) -> None:
+        """Take note of an event; ``now`` is the frame's time on the machine's clock."""
+        match event.what:
+            case MessageSent(message_id, message):
+                self.looks[message_id] = look_of(message, view)
+            case MessageDelivered(message_id):
+                self._end(message_id, view, now, None, event.virtual_time)
+            case MessageDropped(message_id, reason):
+                self._end(message_id, view, now, reason, event.virtual_time)
+
+    def _end(
+        self, number: int, view: ClusterView, now: float, reason: DropReason | None, virtual: float
+    ) -> None:
+        look, flight = self.looks.pop(number, None), view.flights.get(number)
+        if look is not None and flight is not None:
+            share = 1.0 if reason is None else progress(flight, virtual)
+            self.ended.append(Ended(flight, look, now, reason, share))
+
+    def prune(self, now: float) -> None:
+        """Forget what is no longer seen."""
+        self.ended = [one for one in self.ended if one.age(now) < 1][-MAX_ENDED:]
+
+
+def progress(flight: Flight, virtual: float) -> float:
+    """Return how far a message has come at a virtual time, from 0 to 1 (it may wait there)."""
+    duration = flight.due - flight.sent
+    if duration <= 0:
+        return 1.0
+    return min(max((virtual - flight.sent) / duration, 0.0), 1.0)
+
+
+def next_due(view: ClusterView) -> tuple[float, Flight | ServerId] | None:
+    """Return what a step would do next and when it is due, None when nothing ever is."""
+    due: list[tuple[float, Flight | ServerId]] = [
+        (flight.due, flight) for flight in view.flights.values()
+    ]
+    due += [
+        (server.timer_deadline, server.id)
+        for server in view.servers.values()
+        if server.alive and not server.paused and server.timer_kind is not None
+    ]
+    return min(due, key=lambda item: item[0]) if due else None

@@ -1,0 +1,61 @@
+"""A panel: a rectangle drawn with a canvas, of which only changed rows go to the terminal."""
+
+from __future__ import annotations
+
+from textual.events import Resize
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from raft.core.messages import ServerId
+from raftviz.tui.canvas import Canvas, Painted
+from raftviz.tui.seen import Seen
+
+
+class Panel(Widget):
+    """A widget whose whole content is what ``draw`` puts on a canvas."""
+
+    ALLOW_SELECT = False
+
+    class ServerClicked(Message):
+        """A server was clicked."""
+
+        def __init__(self, server: ServerId) -> None:
+            super().__init__()
+            self.server = server
+
+    class Pressed(Message):
+        """Something was clicked that stands for a key (``raftviz.tui.keys``)."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+    def __init__(self, seen: Seen, *, id: str) -> None:
+        super().__init__(id=id)
+        self.seen = seen
+        self._painted = Painted()
+
+    def draw(self, canvas: Canvas) -> None:
+        """Draw the content of this moment."""
+        raise NotImplementedError(type(self).__name__)
+
+    def repaint(self) -> None:
+        """Draw, and let the rows that changed be sent."""
+        width, height = self.content_size
+        if not self.display or width <= 0 or height <= 0:
+            return
+        canvas = Canvas(width, height, self.seen.palette.text)
+        self.draw(canvas)
+        rows = self._painted.show(canvas)
+        self.refresh(*(Region(0, y, width, 1) for y in rows)) if rows else None
+
+    def on_resize(self, event: Resize) -> None:
+        """Fill the new size at once."""
+        self.repaint()
+
+    def render_line(self, y: int) -> Strip:
+        """Return a row as it was last drawn."""
+        strips = self._painted.strips
+        return strips[y] if y < len(strips) else Strip.blank(self.content_size.width)

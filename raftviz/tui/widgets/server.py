@@ -1,0 +1,168 @@
+"""The selected server: all of its state, in the words of the paper's Figure 2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.style import Style
+
+from raft.core.events import Role, TimerKind
+from raft.core.messages import Granted
+from raft.printable import printable
+from raftviz.model.view import ServerView
+from raftviz.tui.canvas import Canvas, width_of
+from raftviz.tui.scene.servers import bar, role_mark, role_word, time_left
+from raftviz.tui.traffic import refusal
+from raftviz.tui.units import milliseconds
+from raftviz.tui.widgets.panel import Panel
+
+LABEL = 13
+BAR = 16
+MAX_PAIR = 24
+
+Span = tuple[str, Style]
+Item = Sequence[Span]
+
+
+class ServerPanel(Panel):
+    """Everything that is known of one server."""
+
+    BORDER_TITLE = "selected server"
+
+    def draw(self, canvas: Canvas) -> None:
+        """Draw the state as labelled lines; what is long runs over several."""
+        seen, palette = self.seen, self.seen.palette
+        server = seen.view.servers.get(seen.selected) if seen.selected else None
+        if server is None:
+            canvas.text(1, 0, "no server yet", palette.faint)
+            return
+        canvas.spans(1, 0, self._headline(server))
+        y = 1
+        for label, items in self._facts(server):
+            y = self._flow(canvas, y, label, items)
+
+    def _headline(self, server: ServerView) -> list[Span]:
+        palette = self.seen.palette
+        style = palette.term(server.term, bold=True) if server.alive else palette.bad
+        where = f"pid {server.pid} · {server.address}" if server.pid else "no process yet"
+        how = f" · {server.exit}" if server.exit else ""
+        return [
+            (f"{role_mark(server)}S{server.id} {role_word(server)}", style),
+            (f"   {where}{how}", palette.dim),
+        ]
+
+    def _facts(self, server: ServerView) -> Iterable[tuple[str, list[Item]]]:
+        """Yield each label with its items."""
+        palette = self.seen.palette
+        vote = "none" if server.voted_for is None else f"S{server.voted_for}"
+        yield (
+            "on disk",
+            [
+                self._fact("currentTerm", str(server.term), palette.term(server.term, bold=True)),
+                self._fact("votedFor", vote),
+                self._fact("log", _log_text(server)),
+            ],
+        )
+        if not server.alive:
+            return
+        leader = "unknown" if server.leader is None else f"S{server.leader}"
+        yield (
+            "in memory",
+            [
+                self._fact("commitIndex", str(server.commit_index)),
+                self._fact("lastApplied", str(server.last_applied)),
+                self._fact("leader", leader),
+            ],
+        )
+        yield "timer", [self._timer(server)]
+        if server.role is not Role.FOLLOWER:
+            yield "votes", self._votes(server)
+        if server.progress:
+            yield "followers", self._followers(server)
+        if server.refused is not None:
+            yield "refused", [self._refused(server)]
+        yield "key-value", self._pairs(server)
+
+    def _fact(self, name: str, value: str, style: Style | None = None) -> Item:
+        palette = self.seen.palette
+        return [(f"{name} ", palette.dim), (value, style or palette.strong)]
+
+    def _timer(self, server: ServerView) -> Item:
+        palette = self.seen.palette
+        if server.timer_kind is None:
+            return [("none", palette.faint)]
+        kind = "heartbeat" if server.timer_kind is TimerKind.HEARTBEAT else "election"
+        share = time_left(server, self.seen.virtual)
+        left = milliseconds(share * server.timer_interval)
+        return [
+            (f"{kind} ", palette.dim),
+            (bar(share, BAR), palette.term(server.term)),
+            (f"  {left:>7}", palette.strong),
+            (f" of {milliseconds(server.timer_interval)}", palette.dim),
+        ]
+
+    def _votes(self, server: ServerView) -> list[Item]:
+        palette = self.seen.palette
+        items: list[Item] = []
+        for voter in self.seen.view.servers:
+            outcome = server.votes.get(voter)
+            if outcome is None:
+                items.append([(f"S{voter} ", palette.dim), ("○", palette.dim)])
+            elif isinstance(outcome, Granted):
+                items.append([(f"S{voter} ", palette.dim), ("●", palette.good)])
+            else:
+                reason = refusal(outcome)
+                items.append([(f"S{voter} ", palette.dim), (f"✗ {reason}", palette.bad)])
+        return items
+
+    def _followers(self, server: ServerView) -> list[Item]:
+        palette = self.seen.palette
+        return [
+            [
+                (f"S{follower} ", palette.dim),
+                (f"match {known.match_index} ", palette.text),
+                (f"next {known.next_index}", palette.text),
+            ]
+            for follower, known in server.progress.items()
+        ]
+
+    def _refused(self, server: ServerView) -> Item:
+        palette = self.seen.palette
+        cast = server.refused
+        assert cast is not None
+        text = f"S{cast.candidate} in term {cast.term}: {refusal(cast.outcome)}"
+        return [(text, palette.bad)]
+
+    def _pairs(self, server: ServerView) -> list[Item]:
+        palette = self.seen.palette
+        if not server.kv:
+            return [[("empty", palette.faint)]]
+        return [
+            [
+                (printable(key, MAX_PAIR), palette.dim),
+                ("=", palette.faint),
+                (printable(value, MAX_PAIR), palette.strong),
+            ]
+            for key, value in sorted(server.kv.items())
+        ]
+
+    def _flow(self, canvas: Canvas, y: int, label: str, items: list[Item]) -> int:
+        """Draw a label and its items, as many in a row as fit; return the row after them."""
+        canvas.text(1, y, label, self.seen.palette.faint)
+        x = LABEL
+        for item in items:
+            if y >= canvas.height:
+                break
+            width = sum(width_of(text) for text, _ in item)
+            if x > LABEL and x + width > canvas.width:
+                y, x = y + 1, LABEL
+            x = canvas.spans(x, y, item) + 3
+        return y + 1
+
+
+def _log_text(server: ServerView) -> str:
+    if not server.log:
+        return "empty"
+    count = len(server.log)
+    entries = "1 entry" if count == 1 else f"{count} entries"
+    return f"{entries}, the last of term {server.log[-1].term}"
