@@ -66,13 +66,12 @@ class Progress:
     def refused(self, prev_log_index: Index, retry_from: Index) -> bool:
         """Go back to ``retry_from`` because ``prev_log_index`` did not match.
 
-        Returns False, and changes nothing, for a refusal of an older request: one that a later
-        acknowledgement has already answered, or that is not the probe now out.
+        Returns False, and changes nothing, for a refusal of an older request: one that an
+        acknowledgement contradicts, or that is not the probe now out.
         """
-        if self.state is ProgressState.REPLICATE:
-            if prev_log_index <= self.match_index:
-                return False
-        elif prev_log_index != self.next_index - 1:
+        if prev_log_index <= self.match_index:
+            return False
+        if self.state is ProgressState.PROBE and prev_log_index != self.next_index - 1:
             return False
         self.next_index = max(Index(self.match_index + 1), min(retry_from, prev_log_index))
         self.state = ProgressState.PROBE

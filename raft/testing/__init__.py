@@ -1,0 +1,1 @@
+"""Tools to test with: a cluster in memory, transcripts, simulations, mutants of the rules."""

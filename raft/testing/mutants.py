@@ -1,0 +1,300 @@
+"""Raft with one rule broken, by name: what the tests must catch, and the explorer shows.
+
+Each mutant overrides exactly one method of :class:`raft.core.rules.Rules` and says what goes
+wrong then. Most break safety; the last ones only make a cluster slow or unable to elect.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from raft.core.log import HardState, Log
+from raft.core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Index,
+    Mismatch,
+    RequestVoteReply,
+    ServerId,
+    Term,
+)
+from raft.core.rules import Rules
+
+# --- Elections ---------------------------------------------------------------------------------
+
+
+class VoteTwice(Rules):
+    """Votes for whoever asks, even after voting for another (§5.2): two leaders in one term."""
+
+    def may_vote_for(self, candidate: ServerId, voted_for: ServerId | None) -> bool:
+        """Break the rule."""
+        return True
+
+
+class VoteForgotten(Rules):
+    """Does not store its vote (Figure 2): after a crash a server votes again in that term."""
+
+    def hard_state(self, term: Term, voted_for: ServerId | None) -> HardState:
+        """Break the rule."""
+        return HardState(term, None)
+
+
+class TermForgotten(Rules):
+    """Does not store its term (Figure 2): after a crash a server votes in terms long past."""
+
+    def hard_state(self, term: Term, voted_for: ServerId | None) -> HardState:
+        """Break the rule."""
+        return HardState(Term(0), voted_for)
+
+
+class HalfIsAQuorum(Rules):
+    """Takes half of the servers, rounded down, for a majority (§5.2): two halves need not meet."""
+
+    def quorum(self, cluster_size: int) -> int:
+        """Break the rule."""
+        return cluster_size // 2
+
+
+class EvenHalfIsAQuorum(Rules):
+    """Takes half of the servers, rounded up, for a majority: wrong for even sizes only."""
+
+    def quorum(self, cluster_size: int) -> int:
+        """Break the rule."""
+        return (cluster_size + 1) // 2
+
+
+class LogNotCompared(Rules):
+    """Votes whatever the candidate's log (§5.4.1): a leader without committed entries."""
+
+    def is_log_up_to_date(
+        self, last_term: Term, last_index: Index, own_last_term: Term, own_last_index: Index
+    ) -> bool:
+        """Break the rule."""
+        return True
+
+
+class LogComparedByLength(Rules):
+    """Takes the longer log for the newer one (§5.4.1), whatever their last terms.
+
+    A server cut off from the others can make its log as long as it likes.
+    """
+
+    def is_log_up_to_date(
+        self, last_term: Term, last_index: Index, own_last_term: Term, own_last_index: Index
+    ) -> bool:
+        """Break the rule."""
+        return last_index >= own_last_index
+
+
+class LogComparedAsVector(Rules):
+    """Wants both the last term and the length of a log to be as great (§5.4.1).
+
+    Of a longer and a newer log neither wins the other's vote: there may be no leader any more.
+    """
+
+    def is_log_up_to_date(
+        self, last_term: Term, last_index: Index, own_last_term: Term, own_last_index: Index
+    ) -> bool:
+        """Break the rule."""
+        return last_term >= own_last_term and last_index >= own_last_index
+
+
+# --- Terms -------------------------------------------------------------------------------------
+
+
+class StaleRequestsAccepted(Rules):
+    """Obeys requests of older terms (§5.1): a deposed leader overwrites the new one's entries."""
+
+    def is_stale_request(self, term: Term, current_term: Term) -> bool:
+        """Break the rule."""
+        return False
+
+
+class StaleRepliesHonoured(Rules):
+    """Counts votes and acknowledgements of older terms (§5.1): two leaders in one term."""
+
+    def is_stale_reply(
+        self, reply: RequestVoteReply | AppendEntriesReply, current_term: Term
+    ) -> bool:
+        """Break the rule."""
+        return False
+
+
+class HigherTermsIgnored(Rules):
+    """Does not enter a higher term that it hears of (§5.1).
+
+    A voter answers in its own term, which no candidate counts: there is no leader any more.
+    """
+
+    def is_newer_term(self, term: Term, current_term: Term) -> bool:
+        """Break the rule."""
+        return False
+
+
+class TermNotRaised(Rules):
+    """Begins an election in the term that it is in (§5.2), where votes have been given."""
+
+    def next_term(self, current_term: Term) -> Term:
+        """Break the rule."""
+        return current_term
+
+
+# --- Replication -------------------------------------------------------------------------------
+
+
+class GapsAccepted(Rules):
+    """Takes entries whatever stands before them (AppendEntries 2): equal ends of unequal logs."""
+
+    def matches(self, log: Log, prev_index: Index, prev_term: Term) -> bool:
+        """Break the rule."""
+        return True
+
+
+class ConflictKept(Rules):
+    """Leaves conflicting entries in place (AppendEntries 3) and appends behind them."""
+
+    def conflicts(self, log: Log, first_new: Index) -> bool:
+        """Break the rule."""
+        return False
+
+
+class AlwaysTruncates(Rules):
+    """Replaces everything after prevLogIndex, conflict or not (AppendEntries 3).
+
+    A delayed message removes entries that a later one brought and the leader counts on.
+    """
+
+    def first_new(self, log: Log, request: AppendEntries) -> int:
+        """Break the rule."""
+        return 0
+
+
+class MatchUpToLastIndex(Rules):
+    """Acknowledges its whole log, not what the request has shown to match (§5.3).
+
+    What lies beyond may be another leader's: this one commits what is not stored.
+    """
+
+    def match_index(self, request: AppendEntries, log: Log) -> Index:
+        """Break the rule."""
+        return log.last_index
+
+
+# --- Commitment --------------------------------------------------------------------------------
+
+
+class OlderTermsCommitted(Rules):
+    """Commits an entry of an older term by counting its copies (§5.4.2).
+
+    It can still be overwritten, as Figure 8 shows.
+    """
+
+    def may_commit(self, entry_term: Term, current_term: Term) -> bool:
+        """Break the rule."""
+        return True
+
+
+class CommitBeyondMatch(Rules):
+    """Follows leaderCommit past what is known to match (AppendEntries 5).
+
+    A follower commits entries of its own that are not the leader's.
+    """
+
+    def follower_commit(self, leader_commit: Index, match_index: Index, commit: Index) -> Index:
+        """Break the rule."""
+        return max(commit, leader_commit)
+
+
+class CommitGoesBack(Rules):
+    """Takes a lower commitIndex from a late message (AppendEntries 5)."""
+
+    def follower_commit(self, leader_commit: Index, match_index: Index, commit: Index) -> Index:
+        """Break the rule."""
+        return min(leader_commit, match_index)
+
+
+# --- Reads -------------------------------------------------------------------------------------
+
+
+class ReadWithoutQuorum(Rules):
+    """Answers reads without asking whether it still leads (§8): a deposed one tells the past."""
+
+    def is_read_confirmed(self, acknowledged: int, cluster_size: int) -> bool:
+        """Break the rule."""
+        return True
+
+
+class ReadBeforeNoop(Rules):
+    """Answers reads before it has committed an entry of its own term (§8).
+
+    It does not know yet what its predecessor committed.
+    """
+
+    def may_read(self, commit_term: Term | None, current_term: Term) -> bool:
+        """Break the rule."""
+        return True
+
+
+# --- Progress ----------------------------------------------------------------------------------
+
+
+class FixedTimeouts(Rules):
+    """Draws no random election timeouts (§5.2): all become candidates at once, again and again."""
+
+    def election_timeout(self, random: Random, shortest: float, longest: float) -> float:
+        """Break the rule."""
+        return shortest
+
+
+class RepeatedVoteRefused(Rules):
+    """Refuses the candidate that has its vote already (§5.2): one lost answer wastes the term."""
+
+    def may_vote_for(self, candidate: ServerId, voted_for: ServerId | None) -> bool:
+        """Break the rule."""
+        return voted_for is None
+
+
+class ConflictOneByOne(Rules):
+    """Does not say where the conflicting term begins (end of §5.3): a refusal for every entry."""
+
+    def conflict(self, log: Log, prev_index: Index) -> Mismatch:
+        """Break the rule."""
+        return Mismatch(prev_index, Term(0), prev_index)
+
+
+class HintNotUsed(Rules):
+    """Goes back by one entry whatever the follower says (end of §5.3)."""
+
+    def retry_from(self, log: Log, conflict: Mismatch) -> Index:
+        """Break the rule."""
+        return conflict.prev_log_index
+
+
+MUTANTS: dict[str, type[Rules]] = {
+    "vote-twice": VoteTwice,
+    "vote-forgotten": VoteForgotten,
+    "term-forgotten": TermForgotten,
+    "half-is-a-quorum": HalfIsAQuorum,
+    "even-half-is-a-quorum": EvenHalfIsAQuorum,
+    "log-not-compared": LogNotCompared,
+    "log-compared-by-length": LogComparedByLength,
+    "log-compared-as-vector": LogComparedAsVector,
+    "stale-requests-accepted": StaleRequestsAccepted,
+    "stale-replies-honoured": StaleRepliesHonoured,
+    "higher-terms-ignored": HigherTermsIgnored,
+    "term-not-raised": TermNotRaised,
+    "gaps-accepted": GapsAccepted,
+    "conflict-kept": ConflictKept,
+    "always-truncates": AlwaysTruncates,
+    "match-up-to-last-index": MatchUpToLastIndex,
+    "older-terms-committed": OlderTermsCommitted,
+    "commit-beyond-match": CommitBeyondMatch,
+    "commit-goes-back": CommitGoesBack,
+    "read-without-quorum": ReadWithoutQuorum,
+    "read-before-noop": ReadBeforeNoop,
+    "fixed-timeouts": FixedTimeouts,
+    "repeated-vote-refused": RepeatedVoteRefused,
+    "conflict-one-by-one": ConflictOneByOne,
+    "hint-not-used": HintNotUsed,
+}
+"""The mutants by the name under which tests and the explorer know them."""

@@ -1,0 +1,336 @@
+"""The commands of a transcript: each does one thing to a :class:`Network` and says what happened.
+
+::
+
+    servers N [one entry a message]    a new cluster, all logs empty
+    log N: TERM …                      set the scene: a server's log, by terms
+    term N: TERM     vote N: M         set the scene: currentTerm, votedFor
+    timeout N        heartbeat N       a timer fires: an election; a round of heartbeats
+    heartbeat N->M after INDEX         the paper's empty AppendEntries (Figure 2)
+    elect N by M …                     timeout N, and only these others get to vote
+    propose N COMMAND    read N        a client speaks to a server
+    deliver [one] [N->M] [KIND]        messages now in flight arrive: all that fit, or the oldest
+    drop … hold … duplicate … release  they are lost; held back; a copy is; no longer. * fits all
+    settle [N M]                       deliver until nothing is in flight (between these two)
+    tick 50ms                          time passes; timers that are due fire
+    crash N    restart N    disk N slow    disk N save
+    logs       state N      flight     draw all logs, tell a state, list what is in flight
+
+At the margin stands what was done, indented beneath it what that made happen. ``quietly`` at
+the end of a command keeps all of it back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from raft.core.events import Role
+from raft.core.log import HardState
+from raft.core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
+    Message,
+    RequestVote,
+    RequestVoteReply,
+    ServerId,
+    Term,
+)
+from raft.core.rules import Rules
+from raft.printable import printable
+from raft.testing.network import Flight, Network, entries_of
+from raft.testing.words import cell, happening_lines, message_line, state_lines
+
+KINDS = {
+    kind.__name__: kind
+    for kind in (RequestVote, RequestVoteReply, AppendEntries, AppendEntriesReply)
+}
+
+
+class ScriptError(Exception):
+    """A command cannot be understood or carried out; the text says what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    syntax: str
+    pattern: str
+    run: Callable[..., list[str]]
+
+
+class Script:
+    """Carries out commands one after the other, beginning with ``servers N``."""
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self._rules = rules
+        self._network: Network | None = None
+
+    @property
+    def network(self) -> Network:
+        """The cluster. Raises ScriptError before ``servers N`` has made one."""
+        if self._network is None:
+            raise ScriptError("there is no cluster yet: begin with `servers 3`")
+        return self._network
+
+    def do(self, text: str) -> list[str]:
+        """Carry out one command and return what happened, a line each.
+
+        Raises ScriptError for a wrong command, and what the rules make the servers raise.
+        """
+        command, quietly = re.fullmatch(r"(.*?)( quietly)?", text.strip()).groups()  # type: ignore[union-attr]
+        for known in _COMMANDS:
+            match = re.fullmatch(known.pattern, command)
+            if match is not None:
+                try:
+                    lines = known.run(self, *match.groups())
+                except LookupError as error:
+                    raise ScriptError(f"`{command}`: {error.args[0]}") from error
+                return [] if quietly else lines
+        raise ScriptError(_what_is_right(command))
+
+    # --- The scene ---------------------------------------------------------------------------
+
+    def _servers(self, count: str, one_entry: str | None) -> list[str]:
+        size = int(count)
+        if not 1 <= size <= 9:
+            raise ScriptError(f"a cluster has 1 to 9 servers, not {size}")
+        limit = {"max_append_bytes": 1} if one_entry else {}
+        self._network = Network(size, self._rules, **limit)
+        return self._set_the_scene()
+
+    def _log(self, server: str, terms: str) -> list[str]:
+        entries = entries_of(map(int, terms.split()))
+        disk = self._disk(server)
+        last_term = entries[-1].term if entries else Term(0)
+        hard_state = HardState(max(disk.term, last_term), disk.voted_for)
+        self.network.install(int(server), hard_state, entries)
+        return self._set_the_scene()
+
+    def _term(self, server: str, term: str) -> list[str]:
+        return self._set_hard_state(server, HardState(Term(int(term))))
+
+    def _vote(self, server: str, candidate: str) -> list[str]:
+        hard_state = HardState(self._disk(server).term, ServerId(int(candidate)))
+        return self._set_hard_state(server, hard_state)
+
+    def _set_hard_state(self, server: str, hard_state: HardState) -> list[str]:
+        entries = self.network.disks[ServerId(int(server))].entries
+        self.network.install(int(server), hard_state, entries)
+        return self._set_the_scene()
+
+    def _set_the_scene(self) -> list[str]:
+        self.network.take_trace()
+        return []
+
+    def _disk(self, server: str) -> HardState:
+        self.network.core(int(server))
+        return self.network.disks[ServerId(int(server))].hard_state
+
+    # --- Timers and clients --------------------------------------------------------------------
+
+    def _timeout(self, server: str) -> list[str]:
+        if self.network.core(int(server)).role is Role.LEADER:
+            raise ScriptError(f"S{server} leads: its timer is for heartbeats, `heartbeat {server}`")
+        self.network.fire(int(server))
+        return self._happened(f"S{server}'s election timer fires")
+
+    def _heartbeat(self, server: str) -> list[str]:
+        if self.network.core(int(server)).role is not Role.LEADER:
+            raise ScriptError(f"S{server} does not lead: its timer is for elections")
+        self.network.fire(int(server))
+        return self._happened(f"S{server}'s heartbeat timer fires")
+
+    def _greet(self, src: str, dst: str, index: str) -> list[str]:
+        return [message_line(self.network.greet(int(src), int(dst), int(index)).message)]
+
+    def _elect(self, server: str, voters: str) -> list[str]:
+        lines = self._timeout(server)
+        for voter in voters.split():
+            lines += self._deliver(f" {server}->{voter} RequestVote")
+        self._drop(f" {server}->* RequestVote")
+        for voter in voters.split():
+            lines += self._deliver(f" {voter}->{server} RequestVoteReply")
+        return lines
+
+    def _propose(self, server: str, command: str) -> list[str]:
+        index = self.network.propose(int(server), command.encode())
+        if index is None:
+            return [f"S{server} does not lead and takes no command"]
+        return self._happened(f"S{server} takes {printable(command)} as entry {index}")
+
+    def _read(self, server: str) -> list[str]:
+        context = self.network.read(int(server))
+        if context is None:
+            return [f"S{server} does not lead and takes no read"]
+        return self._happened(f"S{server} takes read {context}")
+
+    def _tick(self, milliseconds: str) -> list[str]:
+        self.network.advance(int(milliseconds) / 1000)
+        return self._happened(f"{milliseconds} ms pass")
+
+    # --- Messages ----------------------------------------------------------------------------
+
+    def _deliver(self, choice: str) -> list[str]:
+        lines = []
+        for flight in self._chosen(choice):
+            self.network.deliver(flight)
+            lines += self._arrived(flight.message)
+        return lines or ["no such message is in flight"]
+
+    def _settle(self, one: str | None, other: str | None) -> list[str]:
+        def wanted(message: Message) -> bool:
+            return one is None or {str(message.src), str(message.dst)} == {one, other}
+
+        return [line for message in self.network.each(wanted) for line in self._arrived(message)]
+
+    def _drop(self, choice: str) -> list[str]:
+        return self._all(self._chosen(choice), self.network.drop)
+
+    def _duplicate(self, choice: str) -> list[str]:
+        def keep_a_copy(flight: Flight) -> None:
+            self.network.duplicate(flight).held = True
+
+        return self._all(self._chosen(choice), keep_a_copy)
+
+    def _hold(self, choice: str) -> list[str]:
+        return self._all(self._chosen(choice), lambda flight: _set_held(flight, True))
+
+    def _release(self, choice: str) -> list[str]:
+        chosen = self._chosen(choice, held=True)
+        return self._all(chosen, lambda flight: _set_held(flight, False))
+
+    def _flight(self) -> list[str]:
+        return [
+            message_line(flight.message) + ("  (held)" if flight.held else "")
+            for flight in self.network.in_flight
+        ] or ["nothing is in flight"]
+
+    def _all(self, flights: Iterable[Flight], fate: Callable[[Flight], object]) -> list[str]:
+        lines = []
+        for flight in flights:
+            fate(flight)
+            lines.append(message_line(flight.message))
+        return lines or ["no such message is in flight"]
+
+    def _chosen(self, choice: str, held: bool = False) -> list[Flight]:
+        match = _CHOICE.fullmatch(choice)
+        if match is None:
+            raise LookupError(
+                f"messages are [one] [N->M] [KIND], KIND is one of {', '.join(KINDS)}"
+            )
+        one, src, dst, kind = match.groups()
+
+        def fits(message: Message) -> bool:
+            return (
+                src in (None, "*", str(message.src))
+                and dst in (None, "*", str(message.dst))
+                and (kind is None or isinstance(message, KINDS[kind]))
+            )
+
+        chosen = [f for f in self.network.in_flight if f.held is held and fits(f.message)]
+        return chosen[:1] if one else chosen
+
+    # --- Faults, and looking at it ---------------------------------------------------------------
+
+    def _crash(self, server: str) -> list[str]:
+        self.network.crash(int(server))
+        return self._happened(f"S{server} crashes")
+
+    def _restart(self, server: str) -> list[str]:
+        self.network.restart(int(server))
+        return self._happened(f"S{server} restarts")
+
+    def _slow(self, server: str) -> list[str]:
+        self.network.slow.add(self.network.core(int(server)).config.server)
+        return []
+
+    def _save(self, server: str) -> list[str]:
+        self.network.slow.discard(ServerId(int(server)))
+        self.network.save(int(server))
+        return self._happened(f"S{server}'s disk has stored all it was given")
+
+    def _logs(self) -> list[str]:
+        return draw_logs(self.network)
+
+    def _state(self, server: str) -> list[str]:
+        return state_lines(self.network.core(int(server)))
+
+    def _arrived(self, message: Message) -> list[str]:
+        lines = self._happened(message_line(message))
+        if message.dst not in self.network.cores:
+            lines.append(f"  lost: S{message.dst} is down")
+        return lines
+
+    def _happened(self, done: str) -> list[str]:
+        return [done, *(f"  {line}" for line in happening_lines(self.network.take_trace()))]
+
+
+def draw_logs(network: Network) -> list[str]:
+    """Return all logs, one row a server and one column an index; [ ] encloses what is committed.
+
+    Of a server that is down its disk is drawn.
+    """
+    rows = []
+    for server in network.servers:
+        core = network.cores.get(server)
+        entries = (
+            core.log.entries(1, core.log.last_index) if core else network.disks[server].entries
+        )
+        commit_index = core.commit_index if core else 0
+        role = core.role.name.lower() if core else "down"
+        cells = [
+            f"[{cell(entry)}]" if index <= commit_index else f" {cell(entry)} "
+            for index, entry in enumerate(entries, 1)
+        ]
+        rows.append([f"S{server} {role}", *cells])
+    length = max(len(row) for row in rows)
+    if length > 1:
+        rows.insert(0, ["", *(f" {index}" for index in range(1, length))])
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(length)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _set_held(flight: Flight, held: bool) -> None:
+    flight.held = held
+
+
+_CHOICE = re.compile(r"( one)?(?: ([\d*])->([\d*]))?(?: (" + "|".join(KINDS) + "))?")
+
+_COMMANDS = (
+    _Command(
+        "servers N [one entry a message]", r"servers (\d+)( one entry a message)?", Script._servers
+    ),
+    _Command("log N: TERM …", r"log (\d):((?: \d+)*)", Script._log),
+    _Command("term N: TERM", r"term (\d): (\d+)", Script._term),
+    _Command("vote N: M", r"vote (\d): (\d)", Script._vote),
+    _Command("timeout N", r"timeout (\d)", Script._timeout),
+    _Command("heartbeat N", r"heartbeat (\d)", Script._heartbeat),
+    _Command("heartbeat N->M after INDEX", r"heartbeat (\d)->(\d) after (\d+)", Script._greet),
+    _Command("elect N by M …", r"elect (\d) by((?: \d)+)", Script._elect),
+    _Command("propose N COMMAND", r"propose (\d) (.+)", Script._propose),
+    _Command("read N", r"read (\d)", Script._read),
+    _Command("tick 50ms", r"tick (\d+)ms", Script._tick),
+    _Command("deliver [one] [N->M] [KIND]", r"deliver(.*)", Script._deliver),
+    _Command("drop [one] [N->M] [KIND]", r"drop(.*)", Script._drop),
+    _Command("duplicate [one] [N->M] [KIND]", r"duplicate(.*)", Script._duplicate),
+    _Command("hold [one] [N->M] [KIND]", r"hold(.*)", Script._hold),
+    _Command("release [one] [N->M] [KIND]", r"release(.*)", Script._release),
+    _Command("settle [N M]", r"settle(?: (\d) (\d))?", Script._settle),
+    _Command("crash N", r"crash (\d)", Script._crash),
+    _Command("restart N", r"restart (\d)", Script._restart),
+    _Command("disk N slow", r"disk (\d) slow", Script._slow),
+    _Command("disk N save", r"disk (\d) save", Script._save),
+    _Command("logs", "logs", Script._logs),
+    _Command("state N", r"state (\d)", Script._state),
+    _Command("flight", "flight", Script._flight),
+)
+
+
+def _what_is_right(command: str) -> str:
+    word = command.partition(" ")[0]
+    forms = [known.syntax for known in _COMMANDS if known.syntax.split()[0] == word]
+    if forms:
+        return f"`{command}` is not of the form " + " or ".join(f"`{form}`" for form in forms)
+    words = dict.fromkeys(known.syntax.split()[0] for known in _COMMANDS)
+    return f"`{command}`: there is no command `{word}`; there are {', '.join(words)}"

@@ -1,0 +1,194 @@
+"""What servers do and say, one line each, as the transcripts show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from raft.core.core import Core
+from raft.core.events import (
+    CommitAdvanced,
+    EntriesAppended,
+    EntriesTruncated,
+    MessageIgnored,
+    ProgressChanged,
+    Role,
+    RoleChanged,
+    RoleReason,
+    TermChanged,
+    VoteCast,
+    VoteReceived,
+)
+from raft.core.messages import (
+    AlreadyVoted,
+    Appended,
+    AppendEntries,
+    AppendEntriesReply,
+    AppendOutcome,
+    Entry,
+    EntryKind,
+    Granted,
+    LogBehind,
+    Message,
+    Mismatch,
+    RequestVote,
+    RequestVoteReply,
+    ServerId,
+    StaleTerm,
+    VoteOutcome,
+)
+from raft.core.readonly import ReadState
+from raft.printable import printable
+from raft.testing.network import Happening
+
+_REASONS = {
+    RoleReason.STARTED: "every server begins as one",
+    RoleReason.ELECTION_TIMEOUT: "it heard from no leader",
+    RoleReason.ASKED: "it was asked to",
+    RoleReason.WON_ELECTION: "a majority votes for it",
+    RoleReason.HIGHER_TERM: "a message carried a higher term",
+    RoleReason.LEADER_EXISTS: "this term has a leader",
+}
+
+
+def message_line(message: Message) -> str:
+    """Return ``S1 → S2  AppendEntries  term 8, after 10/6, +1 entry, commit 9`` and the like.
+
+    ``10/6`` is the entry at index 10, of term 6.
+    """
+    kind = type(message).__name__
+    return f"S{message.src} → S{message.dst}  {kind}  term {message.term}, {_content(message)}"
+
+
+def happening_line(happening: Happening) -> str | None:
+    """Return what a server did in words, None for what a transcript leaves out."""
+    me = f"S{happening.server}"
+    match happening.what:
+        case RequestVote() | RequestVoteReply() | AppendEntries() | AppendEntriesReply() as message:
+            return message_line(message)
+        case RoleChanged(role, term, reason):
+            return f"{me} is {role.name.lower()} in term {term}: {_REASONS[reason]}"
+        case TermChanged(term):
+            return f"{me} enters term {term}"
+        case VoteCast(candidate=candidate, outcome=Granted()):
+            return f"{me} decides to vote for S{candidate}"
+        case VoteReceived(term, voter, Granted()):
+            return f"{me} has the vote of S{voter}"
+        case EntriesAppended(first_index, entries):
+            places = " ".join(f"{i}/{entry.term}" for i, entry in enumerate(entries, first_index))
+            return f"{me} appends {places}"
+        case EntriesTruncated(from_index):
+            return f"{me} removes its entries from {from_index} on"
+        case CommitAdvanced(index):
+            return f"{me} commits up to {index}"
+        case ProgressChanged(follower, next_index, match_index):
+            return f"{me} notes for S{follower}: nextIndex {next_index}, matchIndex {match_index}"
+        case MessageIgnored(src, kind, reason):
+            return f"{me} ignores {kind} from S{src}: {reason}"
+        case ReadState(context, index):
+            return f"{me} may answer read {context} from entry {index} on"
+        case _:
+            return None
+
+
+def happening_lines(happenings: Sequence[Happening]) -> list[str]:
+    """Return the lines of what happened at one moment, without what goes without saying.
+
+    A new role names its term, a candidate votes for itself, a new leader knows nothing yet;
+    a decision that is told at once is told once, and of a leader's notes on a follower the last.
+    """
+    roles = {(h.server, h.what.term) for h in happenings if isinstance(h.what, RoleChanged)}
+    new_leaders = {
+        h.server
+        for h in happenings
+        if isinstance(h.what, RoleChanged) and h.what.role is Role.LEADER
+    }
+    voters = {h.server for h in happenings if isinstance(h.what, RequestVoteReply)}
+    last_note = {h.what.follower: h.what for h in happenings if isinstance(h.what, ProgressChanged)}
+    lines = []
+    for happening in happenings:
+        match happening.what:
+            case ProgressChanged(follower=follower) if happening.what is not last_note[follower]:
+                continue
+            case TermChanged(term) if (happening.server, term) in roles:
+                continue
+            case VoteReceived(voter=voter) if voter == happening.server:
+                continue
+            case VoteCast() if happening.server in voters:
+                continue
+            case ProgressChanged(match_index=0) if happening.server in new_leaders:
+                continue
+        line = happening_line(happening)
+        if line is not None:
+            lines.append(line)
+    return lines
+
+
+def state_lines(core: Core) -> list[str]:
+    """Return all of Figure 2's state of one server."""
+    lines = [
+        f"S{core.config.server} {core.role.name.lower()}: currentTerm {core.term}, "
+        f"votedFor {_server(core.voted_for)}, leader {_server(core.leader)}",
+        f"log {_terms(core.log.entries(1, core.log.last_index))}, "
+        f"commitIndex {core.commit_index}, lastApplied {core.last_applied}",
+    ]
+    for peer, progress in core.progress.items():
+        lines.append(
+            f"S{peer}: nextIndex {progress.next_index}, matchIndex {progress.match_index}, "
+            f"{progress.state.value}"
+        )
+    return lines
+
+
+def cell(entry: Entry) -> str:
+    """Return an entry as the drawing of a log shows it: its term and its command."""
+    if entry.kind is EntryKind.NOOP:
+        return f"{entry.term} –"
+    return f"{entry.term} {printable(entry.data)}".rstrip()
+
+
+def _content(message: Message) -> str:
+    match message:
+        case RequestVote(last_log_index=index, last_log_term=term):
+            return f"its log ends at {index}/{term}"
+        case RequestVoteReply(outcome=outcome):
+            return _vote(outcome)
+        case AppendEntries(entries=entries):
+            more = f"+{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
+            return (
+                f"after {message.prev_log_index}/{message.prev_log_term}, "
+                f"{more if entries else 'no entries'}, commit {message.leader_commit}"
+            )
+        case AppendEntriesReply(outcome=outcome):
+            return _append(outcome)
+
+
+def _vote(outcome: VoteOutcome) -> str:
+    match outcome:
+        case Granted():
+            return "granted"
+        case StaleTerm():
+            return "refused: the candidate's term is over"
+        case AlreadyVoted(candidate):
+            return f"refused: its vote is S{candidate}'s"
+        case LogBehind(index, term):
+            return f"refused: its log ends at {index}/{term}"
+
+
+def _append(outcome: AppendOutcome) -> str:
+    match outcome:
+        case Appended(index):
+            return f"matches up to {index}"
+        case StaleTerm():
+            return "refused: the leader's term is over"
+        case Mismatch(prev, 0, first):
+            return f"refused after {prev}: its log ends at {first - 1}"
+        case Mismatch(prev, term, first):
+            return f"refused after {prev}: term {term} there, from {first} on"
+
+
+def _server(server: ServerId | None) -> str:
+    return "none" if server is None else f"S{server}"
+
+
+def _terms(entries: Iterable[Entry]) -> str:
+    return " ".join(str(entry.term) for entry in entries) or "empty"
