@@ -49,6 +49,7 @@ from raft.transport import (
 from raft.wire import MAX_FRAME, FrameSplitter, decode, encode
 from tests.raft.samples import SAMPLES
 
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 SECRET = b"a secret that only the cluster knows"
 CLUSTER = "test"
 HEARTBEAT = AppendEntries(2, 1, 3, 9, 2, (), 8, 77)
@@ -358,6 +359,16 @@ class TestHandshake:
             assert caught.value.reason is RefusalReason.BUSY
         await (await dial(site)).prove(Caller.PEER, src=2)
         await site.until(lambda: site.attached == [2])
+
+    def test_the_example_in_the_description_of_the_protocol(self, monkeypatch):
+        text = (SCHEMAS / "README.md").read_text()
+        nonces = [bytes(range(32)), bytes(range(32, 64))]
+        monkeypatch.setattr("secrets.token_bytes", lambda size: nonces.pop(0))
+        caller = CallerHandshake(Identity("demo", 1, b"0123456789abcdef"), Caller.PEER, 2)
+        server = ServerHandshake(Identity("demo", 2, b"0123456789abcdef"), {1})
+        welcome = server.receive(caller.preamble)
+        assert f"server  {welcome.proof.hex()}" in text
+        assert f"caller  {caller.receive(welcome).proof.hex()}" in text
 
     def test_an_identity_that_cannot_be_one(self):
         with pytest.raises(ValueError, match="at least 16"):
@@ -814,9 +825,8 @@ class TestPeerLink:
         two.send(HEARTBEAT)
         two.send(RequestVote(2, 1, 4, 9, 3))
         await end.until(lambda: len(end.frames) == 2)
-        schema = Path(__file__).parents[2] / "schemas" / "raft.capnp"
         text = subprocess.run(
-            ["capnp", "decode", "--short", schema, "Envelope"],
+            ["capnp", "decode", "--short", SCHEMAS / "raft.capnp", "Envelope"],
             input=end.captured(),
             stdout=subprocess.PIPE,
             check=True,
