@@ -271,6 +271,9 @@ class _Connection(asyncio.Protocol):
 class LabClient:
     """A laboratory over its socket: the real ``Lab``."""
 
+    # -P: a file named like a module in the user's directory is not ours to import.
+    COMMAND = (sys.executable, "-P", "-m", "raftviz.lab")
+
     def __init__(self, connection: _Connection, process: _LabProcess | None) -> None:
         self._connection = connection
         self._process = process
@@ -281,10 +284,7 @@ class LabClient:
         """Start a laboratory and attach to it as its owner. Raises LabError."""
         errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process runs)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # a file named like a module in the user's directory is not ours to import
-            "-m",
-            "raftviz.lab",
+            *cls.COMMAND,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
