@@ -1,0 +1,1 @@
+"""The explorer: see Raft and break it, on real server processes."""

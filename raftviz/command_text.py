@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from raft.core.messages import ServerId
 from raft.printable import printable
-from raftviz.model.conditions import blanked
 
 MAX_LENGTH = 2000
 """Characters of the longest command."""
@@ -284,6 +283,11 @@ class Reader:
             self.fail(expected)
         self.word(expected)
         return number
+
+
+def blanked(text: str) -> str:
+    """Return ``text``, as long as it is, with spaces for everything in quotes."""
+    return _QUOTED.sub(lambda match: " " * len(match[0]), text)
 
 
 def read_duration(text: str) -> float | None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from raft.core.messages import ServerId
 from raft.printable import printable
+from raftviz.command_text import blanked
 from raftviz.model.values import (
     ENTRY_FIELDS,
     MESSAGE_FIELDS,
@@ -99,9 +100,11 @@ class Condition:
         values = self._values(view, extra or {})
         try:
             result = self._program.execute(values)
-        except (KeyError, IndexError, ZeroDivisionError):
+        except (KeyError, IndexError, ArithmeticError):
             return False  # a key not yet put, an entry not yet there
-        except (TypeError, RuntimeError, ValueError, ArithmeticError) as error:
+        except (TypeError, RuntimeError) as error:
+            if _NO_NUMBER_YET.match(str(error)):
+                return False
             raise ConditionError(1, _evaluation_words(str(error))) from None
         if not isinstance(result, int):  # True and False are whole numbers, too
             raise ConditionError(1, f"this is neither true nor false but {shown(result)}")
@@ -182,7 +185,6 @@ class Condition:
 
 # --- The text --------------------------------------------------------------------------------
 
-_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _MACRO = r"\.\s*(?:all|exists|exists_one|map|filter)\s*\("
 _BOUND = re.compile(r"(\w*)\s*" + _MACRO + r"\s*([A-Za-z_]\w*)\s*,")
 _FIELD = re.compile(r"\.\s*([A-Za-z_]\w*)\b(?!\s*\()")
@@ -199,11 +201,6 @@ _ELEMENTS = {
     "log": tuple(ENTRY_FIELDS),
 }
 _ANY_FIELD = tuple(field for fields in _ELEMENTS.values() for field in fields)
-
-
-def blanked(text: str) -> str:
-    """Return ``text``, as long as it is, with spaces for every string in quotes."""
-    return _STRING.sub(lambda match: " " * len(match[0]), text)
 
 
 def _bound_names(code: str) -> dict[str, tuple[str, ...]]:
@@ -269,6 +266,9 @@ def _syntax_words(message: str) -> str:
 
 
 _MEANT = {"=": "==", "&": "&&", "|": "||", "and": "&&", "or": "||", "not": "!"}
+
+
+_NO_NUMBER_YET = re.compile(r"Function '(u?int|double)' error")
 
 
 def _evaluation_words(message: str) -> str:

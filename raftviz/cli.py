@@ -1,0 +1,217 @@
+"""``raftviz``: the explorer, its lessons, and scripts without a screen.
+
+What takes long to load is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from raft.printable import printable
+from raftviz.command_text import DURATION, RATE, read_duration, read_rate
+from raftviz.lab.api import MAX_SERVERS, LabClient, LabError, LabOptions
+
+if TYPE_CHECKING:
+    from raftviz.headless import Transcript
+    from raftviz.script import Line
+
+FAILED, UNUSABLE = 1, 2
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells count it."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+_Callback = Callable[[click.Context, click.Parameter, str | None], Any]
+
+
+def _words(expected: str, read: Callable[[str], object]) -> _Callback:
+    """Read an option in the words of the command language."""
+
+    def convert(context: click.Context, parameter: click.Parameter, value: str | None) -> object:
+        found = None if value is None else read(value)
+        if value is not None and found is None:
+            reason = f"expected {expected}, found {printable(value, 40)!r}"
+            raise click.BadParameter(reason, context, parameter)
+        return found
+
+    return convert
+
+
+def _read_timeouts(text: str) -> tuple[float, float] | None:
+    low, _, high = text.partition("..")
+    shortest, longest = read_duration(low), read_duration(high or low)
+    return None if shortest is None or longest is None else (shortest, longest)
+
+
+_TIMEOUTS = "durations from the shortest to the longest (150ms..300ms)"
+
+
+def _lab_options(command: _Command) -> _Command:
+    """Add the options that say what a laboratory starts with; one not given is left out."""
+    for option in (
+        click.option(
+            "--heartbeat",
+            callback=_words(DURATION, read_duration),
+            metavar="DURATION",
+            show_default="50ms",
+            help="How often a leader sends heartbeats.",
+        ),
+        click.option(
+            "--election-timeout",
+            callback=_words(_TIMEOUTS, _read_timeouts),
+            metavar="FROM..TO",
+            show_default="150ms..300ms",
+            help="How long a server waits for a leader.",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**31 - 1),
+            show_default="a new one",
+            help="The seed of all election timeouts.",
+        ),
+        click.option(
+            "--delay",
+            callback=_words(DURATION, read_duration),
+            metavar="DURATION",
+            show_default="10ms",
+            help="How long every message takes.",
+        ),
+        click.option(
+            "--rate",
+            callback=_words(RATE, read_rate),
+            metavar="RATE",
+            show_default="1",
+            help="How fast time runs: 1/20 is slow, 0 is frozen.",
+        ),
+        click.option(
+            "--servers",
+            type=click.IntRange(1, MAX_SERVERS),
+            show_default="5",
+            help="How many servers.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _chosen(context: click.Context, given: dict[str, Any]) -> LabOptions:
+    """Return the laboratory's options: those of a command go before those of ``raftviz``."""
+    chosen = {**context.parent.params} if context.parent else {}
+    chosen.update((name, value) for name, value in given.items() if value is not None)
+    try:
+        return LabOptions(**{name: value for name, value in chosen.items() if value is not None})
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="raftviz", prog_name="raftviz")
+@_lab_options
+@click.pass_context
+def main(context: click.Context, /, **given: Any) -> None:
+    """See Raft and break it: without a command, a live cluster opens on this terminal.
+
+    All durations are in the cluster's time, which --rate can slow down.
+    """
+    if context.invoked_subcommand is None:
+        context.exit(_explore(_chosen(context, given)))
+
+
+@main.command()
+@click.argument("name", required=False)
+@_lab_options
+@click.pass_context
+def lesson(context: click.Context, /, name: str | None, **given: Any) -> None:
+    """Open the lesson NAME beside a live cluster; without a name, list the lessons.
+
+    A NAME that ends in .md is a file.
+    """
+    if name is not None:
+        context.exit(_explore(_chosen(context, given), name))
+    from raftviz.lesson import load, names
+
+    for known in names():
+        click.echo(f"{known:<14} {load(known).title}")
+
+
+@main.command()
+@click.argument("topic", nargs=-1)
+def commands(topic: tuple[str, ...]) -> None:
+    """List the commands, or explain one: TOPIC is its name, or "conditions"."""
+    from raftviz.commands import help_text
+
+    click.echo(help_text(" ".join(topic).lower()))
+
+
+@main.command()
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
+@_lab_options
+@click.pass_context
+def run(context: click.Context, /, file: str, as_json: bool, **given: Any) -> None:
+    """Play the commands in FILE (- is standard input) on real servers, without a screen.
+
+    A line is a command, or `wait` or `expect` with a condition; # begins a comment. The exit
+    status is 0 when all expectations held, 1 when one did not or a command was refused, 2 when
+    FILE cannot be used. With --json the transcript goes to standard error.
+    """
+    options = _chosen(context, given)
+    try:
+        context.exit(_run(options, file, as_json))
+    except KeyboardInterrupt:
+        context.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Nobody reads on. The interpreter would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        context.exit(FAILED)
+
+
+def _explore(options: LabOptions, lesson_name: str | None = None) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        _complain("raftviz draws on a terminal, and this one cannot; without it: raftviz run FILE")
+        return UNUSABLE
+    from raftviz.tui import app
+
+    return app.run(options, lesson=lesson_name)
+
+
+def _run(options: LabOptions, file: str, as_json: bool) -> int:
+    from raftviz.headless import Transcript
+    from raftviz.script import MAX_BYTES, ScriptError, read_script
+
+    try:
+        with click.open_file(file, "rb") as stream:
+            lines = read_script(stream.read(MAX_BYTES + 1), options.servers)
+    except OSError as error:
+        _complain(f"{file}: {error.strerror}")
+        return UNUSABLE
+    except ScriptError as error:
+        click.echo(error.shown("standard input" if file == "-" else file), err=True)
+        return UNUSABLE
+    transcript = Transcript(sys.stderr, sys.stdout) if as_json else Transcript(sys.stdout)
+    try:
+        return asyncio.run(_play(options, lines, transcript))
+    except LabError as error:
+        _complain(str(error))
+        return FAILED
+
+
+async def _play(options: LabOptions, lines: list[Line], transcript: Transcript) -> int:
+    from raftviz.headless import Headless
+
+    lab = await LabClient.spawn(options)
+    try:
+        return await Headless(lab, lines, transcript).play()
+    finally:
+        await lab.close()
+
+
+def _complain(text: str) -> None:
+    click.echo(printable(text), err=True)
