@@ -238,7 +238,13 @@ class Core:
         return True
 
     def persisted(self, number: int) -> None:
-        """Note that hard state and entries of Ready ``number`` are on disk."""
+        """Note that hard state and entries of Ready ``number`` are on disk, in their order.
+
+        Raises InvariantViolation for another Ready than the oldest that is not: what is stored
+        before what precedes it is no log yet.
+        """
+        if number != next(iter(self._in_save), None):
+            raise self._violation(f"Ready {number} is stored out of order")
         last_index, last_term = self._in_save.pop(number)
         # ABA: entries saved then may have been replaced since; only what is still there counts.
         if self.log.term_at(last_index) != last_term:

@@ -6,9 +6,10 @@ wrong then. Most break safety; the last ones only make a cluster slow or unable 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
-from raft.core.log import HardState, Log
+from raft.core.log import HardState, InvariantViolation, Log
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -19,6 +20,7 @@ from raft.core.messages import (
     Term,
 )
 from raft.core.rules import Rules
+from raft.testing.safety import NoProgress, SafetyViolation
 
 # --- Elections ---------------------------------------------------------------------------------
 
@@ -298,3 +300,29 @@ MUTANTS: dict[str, type[Rules]] = {
     "hint-not-used": HintNotUsed,
 }
 """The mutants by the name under which tests and the explorer know them."""
+
+CAUGHT = (AssertionError, SafetyViolation, InvariantViolation, NoProgress)
+"""What a test raises that has caught a mutant; anything else is a mistake in the test."""
+
+
+def fails_with(*names: str) -> Callable[[Callable[[Rules], None]], Callable[[], None]]:
+    """Make a test of a body that takes the rules: it passes with Raft's, and with no mutant named.
+
+    A test that a broken rule does not fail proves nothing about that rule.
+    """
+
+    def decorate(body: Callable[[Rules], None]) -> Callable[[], None]:
+        def test() -> None:
+            body(Rules())
+            for name in names:
+                try:
+                    body(MUTANTS[name]())
+                except CAUGHT:
+                    continue
+                raise AssertionError(f"{body.__name__} does not catch {name}")
+
+        test.__name__ = body.__name__
+        test.__doc__ = body.__doc__
+        return test
+
+    return decorate
