@@ -274,7 +274,9 @@ class LabClient:
     # -P: a file named like a module in the user's directory is not ours to import.
     COMMAND = (sys.executable, "-P", "-m", "raftviz.lab")
 
-    def __init__(self, connection: _Connection, process: _LabProcess | None) -> None:
+    def __init__(self, socket: Path, connection: _Connection, process: _LabProcess | None) -> None:
+        self.socket = socket
+        """Where other viewers can attach, too."""
         self._connection = connection
         self._process = process
         self._ids = itertools.count(1)
@@ -312,7 +314,7 @@ class LabClient:
         except OSError as error:
             raise LabError(f"no laboratory answers at {socket}: {error.strerror}") from error
         connection.send(Attach(owner))
-        return cls(connection, lab)
+        return cls(socket, connection, lab)
 
     async def command(self, text: str) -> Answer:
         """Carry out one command; return when its effect and its events are there."""

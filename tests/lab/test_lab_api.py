@@ -22,15 +22,8 @@ from raftviz.lab.api import (
 from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.stream import Stream
 from raftviz.lab.viewers import Viewers
-from raftviz.model.events import Event, LabStarted, Warned
+from raftviz.model.events import CommandGiven, Event, LabStarted, Warned
 from raftviz.model.view import ClusterView
-
-
-def socket_of(lab):
-    """Where a lab's viewers attach, from what the operating system knows of it."""
-    [path] = {c.laddr for c in lab.process.net_connections("unix") if c.laddr}
-    return Path(path)
-
 
 # --- Real laboratories -----------------------------------------------------------------------
 
@@ -40,7 +33,7 @@ async def test_spawn_returns_with_all_servers_up_and_close_leaves_none(start_lab
     await lab.until(lambda view: view.sequence > 0)
     assert [server.alive for server in lab.view.servers.values()] == [True] * 3
     processes = [lab.process, *lab.process.children()]
-    directory = socket_of(lab).parent
+    directory = lab.client.socket.parent
     await lab.close()
     assert not any(process.is_running() for process in processes)
     assert not directory.exists()
@@ -54,7 +47,7 @@ async def test_a_viewer_that_comes_late_sees_the_same_and_may_leave_again(start_
     await lab.do("put x 1")
     await lab.do("cut 1 2")
     await lab.do("freeze")
-    second = await LabClient.attach(socket_of(lab))
+    second = await LabClient.attach(lab.client.socket)
     answer = await second.command("pause 3")
     assert answer.ok
     view = ClusterView()
@@ -71,15 +64,15 @@ async def test_a_viewer_that_comes_late_sees_the_same_and_may_leave_again(start_
     await lab.do("resume 3")
 
 
-async def test_events_are_numbered_without_a_gap_and_come_before_their_answer(start_lab):
+async def test_after_the_story_so_far_events_are_numbered_without_a_gap(start_lab):
     lab = await start_lab(seed=2, servers=3)
     await lab.leader()
     await lab.do("kill all")
     numbers = [event.sequence for event in lab.events]
-    told = next(n for n, event in enumerate(lab.events) if event.sequence == lab.view.sequence)
-    late = numbers[numbers.index(max(numbers[:20])) :]
-    assert late == list(range(late[0], late[0] + len(late)))
-    assert told == len(lab.events) - 1
+    story_so_far = numbers.count(numbers[0])
+    live = numbers[story_so_far - 1 :]
+    assert live == list(range(live[0], live[0] + len(live)))
+    assert isinstance(lab.events[-1].what, CommandGiven)
 
 
 async def test_kept_data_serves_the_next_laboratory(start_lab, tmp_path):
@@ -92,7 +85,7 @@ async def test_kept_data_serves_the_next_laboratory(start_lab, tmp_path):
 
 async def test_a_laboratory_that_cannot_start_says_why(tmp_path):
     (tmp_path / "data").write_text("in the way")
-    with pytest.raises(LabError, match="did not start: .*in the way|did not start: .*data"):
+    with pytest.raises(LabError, match=r"did not start: .*data"):
         await LabClient.spawn(LabOptions(directory=tmp_path / "data"))
     assert [c for c in psutil.Process().children() if c.status() != psutil.STATUS_ZOMBIE] == []
 
@@ -133,7 +126,7 @@ def test_options_survive_their_way_to_the_laboratory():
     ],
 )
 def test_options_that_cannot_work_are_refused_with_a_reason(wrong):
-    with pytest.raises(ValueError, match="not|cannot"):
+    with pytest.raises(ValueError, match=r"not \d|cannot take|do not fit"):
         LabOptions(**wrong)
 
 
