@@ -72,6 +72,8 @@ class Line:
         except TimeoutError:
             reason = f"{self._address}: no answer within {OPEN_SECONDS:g} s"
             raise UnreachableError(self._server, reason) from None
+        except ConnectionRefusedError:
+            raise UnreachableError(self._server, f"{self._address}: nobody listens") from None
         except OSError as error:
             reason = f"{self._address}: {error.strerror or error}"
             raise UnreachableError(self._server, reason) from None
@@ -134,7 +136,8 @@ class Call:
             raise RejectedError(str(error)) from None
         if not sent:
             raise UnreachableError(self._server, "it does not read what it is sent")
-        reply = self._waiting[number] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = reply
         try:
             return await reply
         finally:

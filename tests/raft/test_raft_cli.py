@@ -13,6 +13,8 @@ import signal
 import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -59,7 +61,7 @@ async def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(
     assert (await cluster.command("get", "x")).out == b"1"
     assert (await cluster.command("put", "x", "2")).status == 0
     table = (await cluster.command("status")).out.decode()
-    assert re.search(rf"^{old.server} +\S+ +unreachable: ", table, re.MULTILINE)
+    assert re.search(rf"^{old.server} +\S+ +unreachable: nobody listens$", table, re.MULTILINE)
     new = await cluster.leader()
     assert new.server != old.server
     assert new.term > old.term
@@ -184,17 +186,22 @@ def serve_command(directory: Path, *more: str) -> list[str]:
     ]
 
 
-async def serve(directory: Path, *more: str) -> Process:
-    """Start a server and wait until it says where it listens."""
+@asynccontextmanager
+async def serving(directory: Path, *more: str) -> AsyncIterator[Process]:
+    """Start a server, wait until it says where it listens, and leave nothing of it behind."""
     process = await asyncio.create_subprocess_exec(
         *serve_command(directory, *more), stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
-    assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
-    announced = json.loads(line)
-    assert re.fullmatch(r"127\.0\.0\.1:\d+", announced.pop("address"))
-    assert announced == {"server": 1, "pid": process.pid}
-    return process
+    try:
+        assert process.stdout is not None
+        announced = json.loads(await asyncio.wait_for(process.stdout.readline(), PATIENCE))
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", announced.pop("address"))
+        assert announced == {"server": 1, "pid": process.pid}
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 async def ended(process: Process) -> tuple[int | None, str]:
@@ -204,21 +211,21 @@ async def ended(process: Process) -> tuple[int | None, str]:
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_stops_a_server_in_good_order(tmp_path: Path, how: signal.Signals) -> None:
-    process = await serve(tmp_path)
-    process.send_signal(how)
-    status, err = await ended(process)
+    async with serving(tmp_path) as process:
+        process.send_signal(how)
+        status, err = await ended(process)
     assert status == 0
     assert "Traceback" not in err
 
 
 async def test_an_attended_server_ends_with_its_input(tmp_path: Path) -> None:
-    process = await serve(tmp_path, "--attended")
-    assert process.stdin is not None
-    process.stdin.write(b"words that mean nothing\n")
-    await process.stdin.drain()
-    assert process.returncode is None
-    process.stdin.close()
-    status, err = await ended(process)
+    async with serving(tmp_path, "--attended") as process:
+        assert process.stdin is not None
+        process.stdin.write(b"words that mean nothing\n")
+        await process.stdin.drain()
+        assert process.returncode is None
+        process.stdin.close()
+        status, err = await ended(process)
     assert status == 0
     assert "Traceback" not in err
 
@@ -256,9 +263,16 @@ async def test_an_attended_server_does_not_outlive_its_parent(tmp_path: Path, pa
     parent.kill()
 
     async def gone() -> bool:
-        return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+        try:
+            return server.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
-    await eventually(gone, "the server ended with its parent")
+    try:
+        await eventually(gone, "the server ended with its parent")
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            server.kill()
     await ended(parent)
 
 
@@ -278,27 +292,23 @@ async def refusal(directory: Path, *more: str) -> tuple[int | None, str]:
 
 
 async def test_two_servers_on_one_directory(tmp_path: Path) -> None:
-    first = await serve(tmp_path)
-    status, line = await refusal(tmp_path)
+    async with serving(tmp_path):
+        status, line = await refusal(tmp_path)
     assert status == 3
     assert f"{tmp_path / 'data'}: in use by another process" in line
-    first.kill()
-    await ended(first)
 
 
 async def test_somebody_elses_directory(tmp_path: Path) -> None:
-    process = await serve(tmp_path)
-    process.terminate()
-    await ended(process)
+    async with serving(tmp_path):
+        pass
     status, line = await refusal(tmp_path, "--cluster", "other")
     assert status == 3
     assert "belongs to server 1 of cluster 'test', not to server 1 of cluster 'other'" in line
 
 
 async def test_a_damaged_log(tmp_path: Path) -> None:
-    process = await serve(tmp_path)
-    process.terminate()
-    await ended(process)
+    async with serving(tmp_path):
+        pass
     path = tmp_path / "data" / FILE_NAME
     damaged = bytearray(path.read_bytes())
     damaged[10] ^= 1
@@ -309,19 +319,17 @@ async def test_a_damaged_log(tmp_path: Path) -> None:
 
 
 async def test_an_address_that_is_taken_or_not_loopback(tmp_path: Path) -> None:
-    process = await serve(tmp_path)
-    connections = psutil.Process(process.pid).net_connections("tcp")
-    port = next(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)
     other = ("--data", str(tmp_path / "other"), "--listen")
-    status, line = await refusal(tmp_path, *other, f"127.0.0.1:{port}")
+    async with serving(tmp_path) as process:
+        connections = psutil.Process(process.pid).net_connections("tcp")
+        port = next(c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN)
+        status, line = await refusal(tmp_path, *other, f"127.0.0.1:{port}")
     assert status == 1
     assert f"cannot listen at 127.0.0.1:{port}: " in line
     assert "address already in use" in line
     status, line = await refusal(tmp_path, *other, "0.0.0.0:0")
     assert status == 1
     assert "only loopback addresses are allowed" in line
-    process.kill()
-    await ended(process)
 
 
 # --- The command line itself -----------------------------------------------------------------
@@ -400,6 +408,11 @@ async def test_secret_makes_a_private_random_file_and_replaces_none(tmp_path: Pa
     again = await run("secret", str(one))
     assert (again.status, again.err) == (1, f"raft secret: {one}: File exists\n")
     assert one.read_text() == before
+
+
+async def test_a_reason_reaches_the_terminal_made_visible(tmp_path: Path) -> None:
+    failed = await run("secret", str(tmp_path / "no" / "\x1b[2J"))
+    assert failed.err == f"raft secret: {tmp_path}/no/\\x1b[2J: No such file or directory\n"
 
 
 def test_the_example_in_the_help_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
