@@ -60,41 +60,37 @@ def _lab_options(command: _Command) -> _Command:
             "--heartbeat",
             callback=_words(DURATION, read_duration),
             metavar="DURATION",
-            show_default="50ms",
-            help="How often a leader sends heartbeats.",
+            help="How often a leader sends heartbeats (50ms).",
         ),
         click.option(
             "--election-timeout",
             callback=_words(_TIMEOUTS, _read_timeouts),
             metavar="FROM..TO",
-            show_default="150ms..300ms",
-            help="How long a server waits for a leader.",
+            help="How long a server waits for a leader (150ms..300ms).",
         ),
         click.option(
             "--seed",
             type=click.IntRange(0, 2**31 - 1),
-            show_default="a new one",
-            help="The seed of all election timeouts.",
+            metavar="NUMBER",
+            help="The seed of all election timeouts (a new one).",
         ),
         click.option(
             "--delay",
             callback=_words(DURATION, read_duration),
             metavar="DURATION",
-            show_default="10ms",
-            help="How long every message takes.",
+            help="How long every message takes (10ms).",
         ),
         click.option(
             "--rate",
             callback=_words(RATE, read_rate),
             metavar="RATE",
-            show_default="1",
-            help="How fast time runs: 1/20 is slow, 0 is frozen.",
+            help="How fast time runs: 1/20 is slow, 0 is frozen (1).",
         ),
         click.option(
             "--servers",
             type=click.IntRange(1, MAX_SERVERS),
-            show_default="5",
-            help="How many servers.",
+            metavar="NUMBER",
+            help="How many servers (5).",
         ),
     ):
         command = option(command)
@@ -111,8 +107,26 @@ def _chosen(context: click.Context, given: dict[str, Any]) -> LabOptions:
         raise click.UsageError(str(error)) from None
 
 
+def _show_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        try:
+            click.echo(f"raftviz {metadata.version('raftviz')}")
+        except metadata.PackageNotFoundError:
+            click.echo("raftviz, from a folder that is not installed")
+        context.exit()
+
+
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="raftviz", prog_name="raftviz")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and leave.",
+)
 @_lab_options
 @click.pass_context
 def main(context: click.Context, /, **given: Any) -> None:
@@ -129,9 +143,9 @@ def main(context: click.Context, /, **given: Any) -> None:
 @_lab_options
 @click.pass_context
 def lesson(context: click.Context, /, name: str | None, **given: Any) -> None:
-    """Open the lesson NAME beside a live cluster; without a name, list the lessons.
+    """Open the lesson NAME, or list the lessons.
 
-    A NAME that ends in .md is a file.
+    It stands beside a live cluster. A NAME that ends in .md is a file of your own.
     """
     if name is not None:
         context.exit(_explore(_chosen(context, given), name))
@@ -144,7 +158,10 @@ def lesson(context: click.Context, /, name: str | None, **given: Any) -> None:
 @main.command()
 @click.argument("topic", nargs=-1)
 def commands(topic: tuple[str, ...]) -> None:
-    """List the commands, or explain one: TOPIC is its name, or "conditions"."""
+    """List all commands, or explain one.
+
+    TOPIC is the name of a command, or "conditions".
+    """
     from raftviz.commands import help_text
 
     click.echo(help_text(" ".join(topic).lower()))
@@ -152,15 +169,20 @@ def commands(topic: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("file")
-@click.option("--json", "as_json", is_flag=True, help="Print every event as one line of JSON.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print every event as one line of JSON, and the rest to standard error.",
+)
 @_lab_options
 @click.pass_context
 def run(context: click.Context, /, file: str, as_json: bool, **given: Any) -> None:
-    """Play the commands in FILE (- is standard input) on real servers, without a screen.
+    """Play a file of commands, without a screen.
 
-    A line is a command, or `wait` or `expect` with a condition; # begins a comment. The exit
-    status is 0 when all expectations held, 1 when one did not or a command was refused, 2 when
-    FILE cannot be used. With --json the transcript goes to standard error.
+    They are carried out on real servers. A line of FILE (- is standard input) is a command, or
+    `wait` or `expect` with a condition; # begins a comment. The exit status is 0 when all
+    expectations held, 1 when one did not or a command was refused, 2 when FILE cannot be used.
     """
     options = _chosen(context, given)
     try:
