@@ -8,6 +8,7 @@ import pytest
 
 from raft.clock import VirtualClock
 from raft.wire import FrameSplitter
+from raftviz.lab import api
 from raftviz.lab import viewers as viewers_module
 from raftviz.lab.api import (
     Answer,
@@ -263,6 +264,23 @@ async def test_a_viewer_that_does_not_read_is_let_go_and_nobody_waits_for_it(roo
     deaf.transport.resume_reading()
     while await deaf.take() is not None:
         pass
+
+
+async def test_a_client_whose_events_nobody_takes_reads_no_further_until_they_are_taken(
+    room, monkeypatch
+):
+    monkeypatch.setattr(api, "MAX_UNREAD_EVENTS", 10)
+    client = await LabClient.attach(room.path)
+    await client.command("a command waits for its answer, however much lies before it")
+    total = 2000
+    for _ in range(total):
+        room.stream.tell(Warned("x" * 1000))
+        await asyncio.sleep(0)
+    assert len(client._connection.events) < total / 2
+    seen = 0
+    while seen < total:
+        seen += sum(e.what == Warned("x" * 1000) for e in await client.next_events())
+    await client.close()
 
 
 @pytest.mark.parametrize(
