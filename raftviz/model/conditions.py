@@ -260,6 +260,8 @@ def _syntax_words(message: str) -> str:
         return f"this text in quotes has a wrong escape: {_brief(word)}"
     if word in _MEANT:
         return f"write {_MEANT[word]}, not {word}"
+    if missing := re.match(r"missing '(.*?)' at", message):
+        return f"{missing[1]} is missing here"
     if "Recursion limit" in message:
         return "too many brackets stand inside each other"
     return f"{_brief(word)} does not belong here" if word else _brief(message)
