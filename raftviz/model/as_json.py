@@ -1,11 +1,11 @@
 """Events as JSON, one a line, for other programs to read.
 
-An event is ``{"sequence", "time", "monotonic", "source", "event"}``, named as in
-``raftviz.model.events`` (``time`` is ``virtual_time``, ``monotonic`` is ``monotonic_time``). What
-may be of several types carries its own as ``"type"``: ``event``, a message, an outcome. Members
-of enumerations are their names in lower case, nothing is ``null``, and an entry tells its
-``command`` in words beside its ``data``. Bytes are a text if they are UTF-8, and
-``{"base64": ...}`` if not. All is ASCII: no terminal obeys any of it.
+An event is ``{"sequence", "time", "monotonic", "source", "event"}``; ``time`` is its virtual and
+``monotonic`` its monotonic time, ``event`` what happened, with the fields that
+``raftviz.model.events`` gives it. What may be of several types says which by ``"type"``: the
+event, a message, an outcome. Members of enumerations are their names in lower case, nobody is
+``null``, and an entry tells its ``command`` in words beside its ``data``. Bytes are a text if
+they are UTF-8, else ``{"base64": ...}``. All is ASCII, and no terminal obeys any of it.
 """
 
 from __future__ import annotations

@@ -230,7 +230,7 @@ def test_no_text_does_harm(text: str) -> None:
         ("s1.log.exists(e, e.term == 7)", "s1.log = [1/1 no-op, 2/3 no-op, 3/3 x=9]"),
         ("leader == leader + 1", "leader = 2"),
         ("size(s1.log) == 7", "s1.log = [1/1 no-op, 2/3 no-op, 3/3 x=9]"),
-        ("'leader' == s1.role", 's1.role = "follower"'),
+        ("'leader' == s1.role || leader == 9", 's1.role = "follower", leader = 2'),
         ("servers.exists(s, s.id == 7)", "servers = [S1 follower term 3, S2 leader term 3, "),
         ("size(messages) == 0", "messages = [append S2 → S3, vote_refused S3 → S2]"),
         ("time > 8.0", "time = 7.5"),
