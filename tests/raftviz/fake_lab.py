@@ -150,6 +150,7 @@ class FakeLab:
         self._script: dict[str, deque[tuple[Answer, tuple[Told, ...]]]] = defaultdict(deque)
         self._unread: list[Event] = []
         self._arrived = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._ended = False
         self.feed(*told)
 
@@ -163,6 +164,11 @@ class FakeLab:
         self._unread += self._stream.events(*told, at=at)
         if told:
             self._arrived.set()
+            self._wanted.clear()
+
+    async def all_read(self) -> None:
+        """Wait until the viewer has taken in all that happened and waits for more."""
+        await self._wanted.wait()
 
     def react(self, command: str, *told: Told, ok: bool = True, answer: str = "done") -> None:
         """Let the next ``command`` that is given cause ``told`` and be answered with ``answer``.
@@ -187,6 +193,7 @@ class FakeLab:
 
     async def next_events(self) -> list[Event]:
         while not self._unread and not self._ended:
+            self._wanted.set()
             self._arrived.clear()
             await self._arrived.wait()
         events, self._unread = self._unread, []
