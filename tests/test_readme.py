@@ -74,13 +74,12 @@ def test_the_librarys_servers_serve(tmp_path: Path) -> None:
         script = script.replace(f":{documented}", f":{free}")
     finished = run(["bash", "-e", "-c", script + "wait"], tmp_path)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    lines = finished.stdout.splitlines()
-    assert "hello" in lines
-    assert sum("leader" in line for line in lines) >= 1
+    assert "hello" in finished.stdout
+    assert re.search(r"^\d +127\.0\.0\.1:\d+ +leader ", finished.stdout, flags=re.M)
 
 
 def test_the_embedding_program_runs(tmp_path: Path) -> None:
-    finished = run([sys.executable, "-W", "error", "-"], tmp_path, block("python", "import raft"))
+    finished = run([sys.executable, "-W", "error", "-"], tmp_path, block("python", "import asyncio"))
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "b'40' b'42'\n", "")
 
 
