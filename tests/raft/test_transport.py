@@ -38,6 +38,7 @@ from raft.frames import (
 )
 from raft.handshake import CallerHandshake, ServerHandshake
 from raft.transport import (
+    Connection,
     HandshakeError,
     Identity,
     Listener,
@@ -333,11 +334,13 @@ class TestHandshake:
                 await asyncio.sleep(0)
         assert "no handshake within" in caplog.text
 
-    async def test_nobody_unproven_makes_the_server_keep_a_large_frame(self, site, dial):
+    async def test_nobody_unproven_makes_the_server_keep_a_large_frame(self, site, dial, caplog):
+        caplog.set_level(logging.INFO)
         end = await dial(site)
         size = transport.HANDSHAKE_FRAME // 8
         end.say(bytes(4) + size.to_bytes(4, "little"))
         await end.until(lambda: end.closed)
+        assert f"over the limit of {transport.HANDSHAKE_FRAME}" in caplog.text
 
     async def test_of_too_many_unproven_callers_the_oldest_is_closed(self, site, dial):
         ends = [await dial(site) for _ in range(transport.MAX_UNPROVEN + 1)]
@@ -416,12 +419,20 @@ class TestCalling:
 
         class Stranger(End):
             answer = b""
+            called = left = False
+            news = News()
 
             def connection_made(self, transport):
                 super().connection_made(transport)
                 cleanup.callback(transport.abort)
 
+            def connection_lost(self, exc):
+                Stranger.left = True
+                Stranger.news.happened()
+
             def data_received(self, data):
+                Stranger.called = True
+                Stranger.news.happened()
                 if Stranger.answer is None:
                     self.transport.close()
                 else:
@@ -471,9 +482,9 @@ class TestCalling:
         task = asyncio.create_task(
             connect(stranger.address, identity(), Caller.CLIENT, 1, print, print)
         )
-        while not task.done():
-            await asyncio.sleep(0)
-            task.cancel()
+        await stranger.news.until(lambda: stranger.called)
+        task.cancel()
+        await stranger.news.until(lambda: stranger.left)
         assert task.cancelled()
 
 
@@ -527,7 +538,7 @@ class TestWhatCallersMaySay:
     )
     async def test_a_peer_speaks_for_itself_and_to_us(self, site, dial, message, caplog):
         caplog.set_level(logging.INFO)
-        end = await (await dial(site)).prove(src=2, then=[message])
+        end = await (await dial(site)).prove(src=2, then=[message, HEARTBEAT])
         await self.closed(
             site, end, caplog, f"server 2 sent a message from {message.src} to {message.dst}"
         )
@@ -632,9 +643,10 @@ class TestObserver:
         accepted = 0
         while observer.send(frame):
             accepted += 1
+            assert observer.unsent <= transport.MAX_UNSENT + len(frame)
             if not accepted % 1000:
                 await asyncio.sleep(0)
-        assert transport.MAX_UNSENT < observer.unsent <= transport.MAX_UNSENT + len(frame)
+        assert observer.unsent > transport.MAX_UNSENT
         end.transport.resume_reading()
         await end.until(lambda: len(end.frames) == accepted)
         assert observer.send(frame), "it reads again"
@@ -674,15 +686,28 @@ class TestPeerLink:
         assert two.messages_sent == site.listener.peer_messages_received == 1000
         assert site.attached == [2]
 
-    async def test_what_is_sent_in_one_turn_leaves_in_one_piece(self, listening_end, link):
-        two = link(listening_end)
-        end = await listening_end.connection()
-        await two_connected(two)
-        end.chunks.clear()
+    async def test_what_is_sent_in_one_turn_leaves_in_one_piece(self, site, link, monkeypatch):
+        pieces = []
+        write = Connection.write
+
+        def spy(connection, frames):
+            pieces.append(list(frames))
+            write(connection, pieces[-1])
+
+        two = link(site)
+        await until_connected(two)
+        monkeypatch.setattr(Connection, "write", spy)
         for _ in range(10):
             two.send(HEARTBEAT)
-        await end.until(lambda: len(end.frames) == 10)
-        assert len(end.chunks) == 1
+        await site.until(lambda: len(site.messages) == 10)
+        assert pieces == [[encode(HEARTBEAT)] * 10]
+
+    async def test_what_waits_for_a_connection_is_not_counted_as_sent(self, site, link):
+        two = link(site)
+        assert two.send(HEARTBEAT)
+        assert two.messages_sent == 0
+        await site.until(lambda: site.messages)
+        assert two.messages_sent == 1
 
     async def test_it_comes_back_after_the_other_end_restarted(self, site, link, cleanup):
         two = link(site)
@@ -694,7 +719,7 @@ class TestPeerLink:
         cleanup.callback(again.listener.close)
         await again.start(site.address)
         await again.until(lambda: again.attached == [2])
-        await two_connected(two)
+        await until_connected(two)
         two.send(HEARTBEAT)
         await again.until(lambda: again.messages)
         assert two.messages_sent == 2
@@ -704,18 +729,17 @@ class TestPeerLink:
         monkeypatch.setattr(transport, "BACKOFF_MIN", 3600.0)
         monkeypatch.setattr(transport, "BACKOFF_MAX", 3600.0)
         two = link(site)
-        await two_connected(two)
+        await until_connected(two)
         site.listener.close()
         await until_not_connected(two)
-        while two.send(HEARTBEAT):
-            await asyncio.sleep(0)
+        await until_lost(two)
         assert two.messages_sent == 0
 
         again = Site()
         await again.start(site.address)
         two.wake()
         await again.until(lambda: again.attached == [2])
-        await two_connected(two)
+        await until_connected(two)
         two.send(dataclasses.replace(HEARTBEAT, round=1234))
         await again.until(lambda: again.messages)
         assert [message.round for message in again.messages] == [1234]
@@ -746,7 +770,7 @@ class TestPeerLink:
     ):
         two = link(listening_end)
         end = await listening_end.connection()
-        await two_connected(two)
+        await until_connected(two)
         end.transport.pause_reading()
         entries = (Entry(3, data=bytes(100_000)),)
         for number in range(400):
@@ -769,7 +793,7 @@ class TestPeerLink:
     async def test_a_paused_peer_does_not_hold_up_another(self, listening_end, site, link):
         paused, other = link(listening_end), link(site, src=3)
         end = await listening_end.connection()
-        await two_connected(paused)
+        await until_connected(paused)
         end.transport.pause_reading()
         entries = (Entry(3, data=bytes(500_000)),)
         for number in range(40):
@@ -790,9 +814,7 @@ class TestPeerLink:
         other = Site(cluster="other")
         cleanup.callback(other.listener.close)
         two = link(await other.start())
-        two.send(HEARTBEAT)
-        while two.send(HEARTBEAT):
-            await asyncio.sleep(0)
+        await until_lost(two)
         assert "this server belongs to cluster 'other', the caller to 'test'" in caplog.text
         assert other.messages == []
         assert two.messages_sent == 0
@@ -806,7 +828,7 @@ class TestPeerLink:
     async def test_closing_closes_the_connection(self, listening_end, link):
         two = link(listening_end)
         end = await listening_end.connection()
-        await two_connected(two)
+        await until_connected(two)
         two.close()
         await end.until(lambda: end.closed)
 
@@ -814,7 +836,7 @@ class TestPeerLink:
         """TCP_NODELAY: a heartbeat leaves when it is sent."""
         two = link(listening_end)
         await listening_end.connection()
-        await two_connected(two)
+        await until_connected(two)
         sock = two._connection._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -839,9 +861,16 @@ class TestPeerLink:
         ]
 
 
-async def two_connected(link):
+async def until_connected(link):
     async with asyncio.timeout(10):
         while not link.connected:
+            await asyncio.sleep(0)
+
+
+async def until_lost(link):
+    """Send until the link says that a message is lost."""
+    async with asyncio.timeout(10):
+        while link.send(HEARTBEAT):
             await asyncio.sleep(0)
 
 
