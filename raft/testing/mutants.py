@@ -4,6 +4,8 @@ Each mutant overrides exactly one method of :class:`raft.core.rules.Rules` and s
 wrong then. Most break safety; the last ones only make a cluster slow or unable to elect.
 """
 
+# ruff: noqa: D102 - the class says what its one method breaks
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -29,7 +31,6 @@ class VoteTwice(Rules):
     """Votes for whoever asks, even after voting for another (§5.2): two leaders in one term."""
 
     def may_vote_for(self, candidate: ServerId, voted_for: ServerId | None) -> bool:
-        """Break the rule."""
         return True
 
 
@@ -37,7 +38,6 @@ class VoteForgotten(Rules):
     """Does not store its vote (Figure 2): after a crash a server votes again in that term."""
 
     def hard_state(self, term: Term, voted_for: ServerId | None) -> HardState:
-        """Break the rule."""
         return HardState(term, None)
 
 
@@ -45,7 +45,6 @@ class TermForgotten(Rules):
     """Does not store its term (Figure 2): after a crash a server votes in terms long past."""
 
     def hard_state(self, term: Term, voted_for: ServerId | None) -> HardState:
-        """Break the rule."""
         return HardState(Term(0), voted_for)
 
 
@@ -53,15 +52,13 @@ class HalfIsAQuorum(Rules):
     """Takes half of the servers, rounded down, for a majority (§5.2): two halves need not meet."""
 
     def quorum(self, cluster_size: int) -> int:
-        """Break the rule."""
         return cluster_size // 2
 
 
 class EvenHalfIsAQuorum(Rules):
-    """Takes half of the servers, rounded up, for a majority: wrong for even sizes only."""
+    """Takes half of the servers, rounded up, for a majority (§5.2): wrong if even."""
 
     def quorum(self, cluster_size: int) -> int:
-        """Break the rule."""
         return (cluster_size + 1) // 2
 
 
@@ -71,7 +68,6 @@ class LogNotCompared(Rules):
     def is_log_up_to_date(
         self, last_term: Term, last_index: Index, own_last_term: Term, own_last_index: Index
     ) -> bool:
-        """Break the rule."""
         return True
 
 
@@ -84,7 +80,6 @@ class LogComparedByLength(Rules):
     def is_log_up_to_date(
         self, last_term: Term, last_index: Index, own_last_term: Term, own_last_index: Index
     ) -> bool:
-        """Break the rule."""
         return last_index >= own_last_index
 
 
@@ -97,7 +92,6 @@ class LogComparedAsVector(Rules):
     def is_log_up_to_date(
         self, last_term: Term, last_index: Index, own_last_term: Term, own_last_index: Index
     ) -> bool:
-        """Break the rule."""
         return last_term >= own_last_term and last_index >= own_last_index
 
 
@@ -108,7 +102,6 @@ class StaleRequestsAccepted(Rules):
     """Obeys requests of older terms (§5.1): a deposed leader overwrites the new one's entries."""
 
     def is_stale_request(self, term: Term, current_term: Term) -> bool:
-        """Break the rule."""
         return False
 
 
@@ -118,7 +111,6 @@ class StaleRepliesHonoured(Rules):
     def is_stale_reply(
         self, reply: RequestVoteReply | AppendEntriesReply, current_term: Term
     ) -> bool:
-        """Break the rule."""
         return False
 
 
@@ -129,7 +121,6 @@ class HigherTermsIgnored(Rules):
     """
 
     def is_newer_term(self, term: Term, current_term: Term) -> bool:
-        """Break the rule."""
         return False
 
 
@@ -137,7 +128,6 @@ class TermNotRaised(Rules):
     """Begins an election in the term that it is in (§5.2), where votes have been given."""
 
     def next_term(self, current_term: Term) -> Term:
-        """Break the rule."""
         return current_term
 
 
@@ -148,7 +138,6 @@ class GapsAccepted(Rules):
     """Takes entries whatever stands before them (AppendEntries 2): equal ends of unequal logs."""
 
     def matches(self, log: Log, prev_index: Index, prev_term: Term) -> bool:
-        """Break the rule."""
         return True
 
 
@@ -156,7 +145,6 @@ class ConflictKept(Rules):
     """Leaves conflicting entries in place (AppendEntries 3) and appends behind them."""
 
     def conflicts(self, log: Log, first_new: Index) -> bool:
-        """Break the rule."""
         return False
 
 
@@ -167,7 +155,6 @@ class AlwaysTruncates(Rules):
     """
 
     def first_new(self, log: Log, request: AppendEntries) -> int:
-        """Break the rule."""
         return 0
 
 
@@ -178,7 +165,6 @@ class MatchUpToLastIndex(Rules):
     """
 
     def match_index(self, request: AppendEntries, log: Log) -> Index:
-        """Break the rule."""
         return log.last_index
 
 
@@ -192,7 +178,6 @@ class OlderTermsCommitted(Rules):
     """
 
     def may_commit(self, entry_term: Term, current_term: Term) -> bool:
-        """Break the rule."""
         return True
 
 
@@ -203,7 +188,6 @@ class CommitBeyondMatch(Rules):
     """
 
     def follower_commit(self, leader_commit: Index, match_index: Index, commit: Index) -> Index:
-        """Break the rule."""
         return max(commit, leader_commit)
 
 
@@ -211,7 +195,6 @@ class CommitGoesBack(Rules):
     """Takes a lower commitIndex from a late message (AppendEntries 5)."""
 
     def follower_commit(self, leader_commit: Index, match_index: Index, commit: Index) -> Index:
-        """Break the rule."""
         return min(leader_commit, match_index)
 
 
@@ -222,7 +205,6 @@ class ReadWithoutQuorum(Rules):
     """Answers reads without asking whether it still leads (§8): a deposed one tells the past."""
 
     def is_read_confirmed(self, acknowledged: int, cluster_size: int) -> bool:
-        """Break the rule."""
         return True
 
 
@@ -233,7 +215,6 @@ class ReadBeforeNoop(Rules):
     """
 
     def may_read(self, commit_term: Term | None, current_term: Term) -> bool:
-        """Break the rule."""
         return True
 
 
@@ -244,7 +225,6 @@ class FixedTimeouts(Rules):
     """Draws no random election timeouts (§5.2): all become candidates at once, again and again."""
 
     def election_timeout(self, random: Random, shortest: float, longest: float) -> float:
-        """Break the rule."""
         return shortest
 
 
@@ -252,7 +232,6 @@ class RepeatedVoteRefused(Rules):
     """Refuses the candidate that has its vote already (§5.2): one lost answer wastes the term."""
 
     def may_vote_for(self, candidate: ServerId, voted_for: ServerId | None) -> bool:
-        """Break the rule."""
         return voted_for is None
 
 
@@ -260,7 +239,6 @@ class ConflictOneByOne(Rules):
     """Does not say where the conflicting term begins (end of §5.3): a refusal for every entry."""
 
     def conflict(self, log: Log, prev_index: Index) -> Mismatch:
-        """Break the rule."""
         return Mismatch(prev_index, Term(0), prev_index)
 
 
@@ -268,7 +246,6 @@ class HintNotUsed(Rules):
     """Goes back by one entry whatever the follower says (end of §5.3)."""
 
     def retry_from(self, log: Log, conflict: Mismatch) -> Index:
-        """Break the rule."""
         return conflict.prev_log_index
 
 

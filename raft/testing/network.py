@@ -29,6 +29,10 @@ SETTLE_LIMIT = 10_000
 """Messages that one :meth:`Network.each` delivers before it gives up."""
 
 
+class ImpossibleRequest(Exception):  # noqa: N818 - says what was asked, not what went wrong
+    """The network was asked for something that it cannot do; the text says why."""
+
+
 @dataclass(eq=False, slots=True)
 class Flight:
     """A message on its way. A held one is passed over until it is released."""
@@ -81,16 +85,14 @@ class Network:
     # --- Servers ---------------------------------------------------------------------------
 
     def core(self, server: int) -> Core:
-        """Return the core of a running server. Raises LookupError if it is down or unknown."""
-        if server not in self.disks:
-            raise LookupError(f"there is no S{server}: the servers are {list(self.servers)}")
-        if server not in self.cores:
-            raise LookupError(f"S{server} is down")
+        """Return the core of a running server. Raises ImpossibleRequest if it is down."""
+        if self._known(server) not in self.cores:
+            raise ImpossibleRequest(f"S{server} is down")
         return self.cores[ServerId(server)]
 
     def install(self, server: int, hard_state: HardState, entries: Sequence[Entry]) -> None:
         """Replace all that a server has stored, and start it from there: to set a scene."""
-        self.cores.pop(ServerId(server), None)
+        self.cores.pop(self._known(server), None)
         self.disks[ServerId(server)] = Disk(hard_state, tuple(entries))
         self.restart(server)
 
@@ -101,10 +103,10 @@ class Network:
         self._unsaved[ServerId(server)].clear()
 
     def restart(self, server: int) -> None:
-        """Start a server that is down, from its disk. Raises LookupError if it runs."""
-        server = ServerId(server)
+        """Start a server that is down, from its disk. Raises ImpossibleRequest if it runs."""
+        server = self._known(server)
         if server in self.cores:
-            raise LookupError(f"S{server} runs already")
+            raise ImpossibleRequest(f"S{server} runs already")
         disk = self.disks[server]
         self.cores[server] = Core(
             replace(self._config, server=server),
@@ -124,6 +126,12 @@ class Network:
         while waiting:
             self._complete(core, waiting.popleft())
             self._collect(core)
+
+    def _known(self, server: int) -> ServerId:
+        if server not in self.disks:
+            names = ", ".join(f"S{known}" for known in self.servers)
+            raise ImpossibleRequest(f"there is no S{server}, only {names}")
+        return ServerId(server)
 
     @property
     def leader(self) -> ServerId | None:
@@ -218,7 +226,7 @@ class Network:
         core = self.core(leader)
         prev_term = core.log.term_at(prev_index)
         if core.role is not Role.LEADER or prev_term is None:
-            raise LookupError(f"S{leader} does not lead, or has no entry {prev_index}")
+            raise ImpossibleRequest(f"S{leader} does not lead, or has no entry {prev_index}")
         return self.put(
             AppendEntries(
                 core.config.server,

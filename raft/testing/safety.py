@@ -65,6 +65,7 @@ class Safety:
         self._role: dict[ServerId, Role] = {}
         self._commit_index: dict[ServerId, Index] = {}
         self._read_floor: dict[int, Index] = {}
+        self.reads_answered = 0
 
     @property
     def committed(self) -> tuple[Entry, ...]:
@@ -129,6 +130,7 @@ class Safety:
 
     def read_answered(self, server: ServerId, read: ReadState, last_applied: Index) -> None:
         """Check the index from which a read is answered (§8)."""
+        self.reads_answered += 1
         floor = self._read_floor[read.context]
         if read.index < floor:
             raise SafetyViolation(

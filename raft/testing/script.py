@@ -31,6 +31,7 @@ from raft.core.log import HardState
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
+    Entry,
     Message,
     RequestVote,
     RequestVoteReply,
@@ -39,7 +40,8 @@ from raft.core.messages import (
 )
 from raft.core.rules import Rules
 from raft.printable import printable
-from raft.testing.network import Flight, Network, entries_of
+from raft.testing.network import Flight, ImpossibleRequest, Network, entries_of
+from raft.testing.safety import Disk
 from raft.testing.words import cell, happening_lines, message_line, state_lines
 
 KINDS = {
@@ -78,15 +80,15 @@ class Script:
 
         Raises ScriptError for a wrong command, and what the rules make the servers raise.
         """
-        command, quietly = re.fullmatch(r"(.*?)( quietly)?", text.strip()).groups()  # type: ignore[union-attr]
+        command = text.strip().removesuffix(" quietly")
         for known in _COMMANDS:
             match = re.fullmatch(known.pattern, command)
             if match is not None:
                 try:
                     lines = known.run(self, *match.groups())
-                except LookupError as error:
-                    raise ScriptError(f"`{command}`: {error.args[0]}") from error
-                return [] if quietly else lines
+                except ImpossibleRequest as error:
+                    raise ScriptError(f"`{command}`: {error}") from error
+                return lines if text.strip() == command else []
         raise ScriptError(_what_is_right(command))
 
     # --- The scene ---------------------------------------------------------------------------
@@ -101,31 +103,29 @@ class Script:
 
     def _log(self, server: str, terms: str) -> list[str]:
         entries = entries_of(map(int, terms.split()))
-        disk = self._disk(server)
         last_term = entries[-1].term if entries else Term(0)
-        hard_state = HardState(max(disk.term, last_term), disk.voted_for)
-        self.network.install(int(server), hard_state, entries)
-        return self._set_the_scene()
+        stored = self._stored(server).hard_state
+        hard_state = HardState(max(stored.term, last_term), stored.voted_for)
+        return self._install(server, hard_state, entries)
 
     def _term(self, server: str, term: str) -> list[str]:
-        return self._set_hard_state(server, HardState(Term(int(term))))
+        return self._install(server, HardState(Term(int(term))), self._stored(server).entries)
 
     def _vote(self, server: str, candidate: str) -> list[str]:
-        hard_state = HardState(self._disk(server).term, ServerId(int(candidate)))
-        return self._set_hard_state(server, hard_state)
+        stored = self._stored(server)
+        hard_state = HardState(stored.hard_state.term, ServerId(int(candidate)))
+        return self._install(server, hard_state, stored.entries)
 
-    def _set_hard_state(self, server: str, hard_state: HardState) -> list[str]:
-        entries = self.network.disks[ServerId(int(server))].entries
+    def _stored(self, server: str) -> Disk:
+        return self.network.disks[self.network.core(int(server)).config.server]
+
+    def _install(self, server: str, hard_state: HardState, entries: tuple[Entry, ...]) -> list[str]:
         self.network.install(int(server), hard_state, entries)
         return self._set_the_scene()
 
     def _set_the_scene(self) -> list[str]:
         self.network.take_trace()
         return []
-
-    def _disk(self, server: str) -> HardState:
-        self.network.core(int(server))
-        return self.network.disks[ServerId(int(server))].hard_state
 
     # --- Timers and clients --------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class Script:
     def _chosen(self, choice: str, held: bool = False) -> list[Flight]:
         match = _CHOICE.fullmatch(choice)
         if match is None:
-            raise LookupError(
+            raise ImpossibleRequest(
                 f"messages are [one] [N->M] [KIND], KIND is one of {', '.join(KINDS)}"
             )
         one, src, dst, kind = match.groups()
@@ -246,8 +246,8 @@ class Script:
         return []
 
     def _save(self, server: str) -> list[str]:
-        self.network.slow.discard(ServerId(int(server)))
         self.network.save(int(server))
+        self.network.slow.discard(ServerId(int(server)))
         return self._happened(f"S{server}'s disk has stored all it was given")
 
     def _logs(self) -> list[str]:
@@ -301,7 +301,7 @@ _COMMANDS = (
     _Command(
         "servers N [one entry a message]", r"servers (\d+)( one entry a message)?", Script._servers
     ),
-    _Command("log N: TERM …", r"log (\d):((?: \d+)*)", Script._log),
+    _Command("log N: TERM …", r"log (\d):((?: [1-9]\d*)*)", Script._log),
     _Command("term N: TERM", r"term (\d): (\d+)", Script._term),
     _Command("vote N: M", r"vote (\d): (\d)", Script._vote),
     _Command("timeout N", r"timeout (\d)", Script._timeout),

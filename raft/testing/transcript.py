@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,22 +71,30 @@ def check(path: Path, rules: Rules | None = None) -> None:
     be played, SafetyViolation or InvariantViolation, with a note of the place, if the servers
     break a promise.
     """
-    blocks = parse(_read(path))
-    script = Script(rules)
-    for block in blocks:
-        happened = _play(path, script, block)
+    for block, happened in play(path, rules):
         if happened != list(block.expected):
             raise TranscriptMismatch(_difference(path, block, happened))
 
 
+def play(path: Path, rules: Rules | None = None) -> Iterator[tuple[Block, list[str]]]:
+    """Carry out the commands one by one and yield each with what happened.
+
+    Raises what :func:`check` raises, but does not compare.
+    """
+    script = Script(rules)
+    for block in parse(_read(path)):
+        yield block, _carry_out(path, script, block)
+
+
 def rewrite(path: Path) -> bool:
-    """Write down what happens now; returns whether that changed the file."""
+    """Write down what happens now; returns whether that changed the file.
+
+    Raises what :func:`check` raises, but for a difference, and then leaves the file alone.
+    """
     old = _read(path)
-    script = Script()
     lines = old.splitlines()
-    for block in reversed([(b, _play(path, script, b)) for b in parse(old)]):
-        command, happened = block
-        lines[command.line : command.line + len(command.expected)] = happened
+    for block, happened in reversed(list(play(path))):
+        lines[block.line : block.line + len(block.expected)] = happened
     new = "\n".join(lines) + "\n"
     if new != old:
         path.write_text(new, encoding="utf-8")
@@ -103,7 +111,7 @@ def _read(path: Path) -> str:
     return text
 
 
-def _play(path: Path, script: Script, block: Block) -> list[str]:
+def _carry_out(path: Path, script: Script, block: Block) -> list[str]:
     try:
         return script.do(block.command)
     except ScriptError as error:
