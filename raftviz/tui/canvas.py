@@ -8,7 +8,8 @@ tells which rows changed, because rows that did not are free.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
 from rich.cells import cell_len
@@ -23,9 +24,10 @@ _FIRST_BRAILLE, _LAST_BRAILLE = chr(BRAILLE), chr(BRAILLE + 0xFF)
 _DOT = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """The bit of the dot at [y][x] of a braille character, two wide and four high."""
 
+GAP = 12
+"""So few unchanged cells between changed ones are cheaper sent again than skipped."""
+
 Row = tuple[list[str], list[Style]]
-safe = lru_cache(maxsize=8192)(printable)
-"""``printable``, remembered: a screen says the same things again and again."""
 
 
 @lru_cache(maxsize=8192)
@@ -35,7 +37,7 @@ def glyphs(text: str) -> tuple[tuple[str, int], ...]:
     Marks of width zero stay with the character they sit on.
     """
     parts: list[tuple[str, int]] = []
-    for character in safe(text):
+    for character in printable(text):
         width = cell_len(character)
         if width == 0 and parts:
             parts[-1] = (parts[-1][0] + character, parts[-1][1])
@@ -46,6 +48,8 @@ def glyphs(text: str) -> tuple[tuple[str, int], ...]:
 
 def width_of(text: str) -> int:
     """Return how many cells ``text`` takes once it is drawn."""
+    if text.isascii() and text.isprintable():
+        return len(text)
     return sum(width for _, width in glyphs(text))
 
 
@@ -86,10 +90,12 @@ class Canvas:
             text = clip(text, width)
         if not 0 <= y < self.height:
             return x + width_of(text)
+        if text.isascii() and text.isprintable():
+            return self._plain(x, y, text, style)
         chars, styles = self.rows[y]
         for glyph, cells in glyphs(text):
             if x >= 0 and x + cells <= self.width:
-                self._free(chars, x, cells)
+                self._free(chars, x, x + cells)
                 chars[x] = glyph
                 styles[x] = style
                 if cells == 2:
@@ -98,11 +104,20 @@ class Canvas:
             x += cells
         return x
 
-    def _free(self, chars: list[str], x: int, cells: int) -> None:
+    def _plain(self, x: int, y: int, text: str, style: Style) -> int:
+        """Draw text of which every character is one cell: most text, and so the fast way."""
+        start, end = max(x, 0), min(x + len(text), self.width)
+        if start < end:
+            chars, styles = self.rows[y]
+            self._free(chars, start, end)
+            chars[start:end] = text[start - x : end - x]
+            styles[start:end] = [style] * (end - start)
+        return x + len(text)
+
+    def _free(self, chars: list[str], start: int, end: int) -> None:
         """Blank the other half of a wide character that is about to lose one half."""
-        if chars[x] == "" and x > 0:
-            chars[x - 1] = " "
-        end = x + cells
+        if chars[start] == "" and start > 0:
+            chars[start - 1] = " "
         if end < self.width and chars[end] == "":
             chars[end] = " "
 
@@ -142,17 +157,29 @@ class Canvas:
         )
 
     def strip(self, y: int) -> Strip:
-        """Return row ``y`` as segments, one for each run of one style."""
+        """Return row ``y`` as segments, one for each run of one style.
+
+        A blank joins the run before it when their grounds are equal: nobody sees its ink.
+        """
         chars, styles = self.rows[y]
         segments: list[Segment] = []
-        start = 0
-        current = styles[0] if styles else self.ground
+        start, current = 0, styles[0] if styles else self.ground
         for x, style in enumerate(styles):
-            if style is not current:
-                segments.append(Segment("".join(chars[start:x]), current))
-                start, current = x, style
+            if style is current or (chars[x] == " " and style.bgcolor == current.bgcolor):
+                continue
+            segments.append(Segment("".join(chars[start:x]), current))
+            start, current = x, style
         segments.append(Segment("".join(chars[start:]), current))
         return Strip(segments, self.width)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The part of row ``y`` that differs from the last picture: cells ``start`` to ``end``."""
+
+    y: int
+    start: int
+    end: int
 
 
 class Painted:
@@ -164,16 +191,34 @@ class Painted:
         self._canvas = Canvas(0, 0, Style.null())
         self.strips: list[Strip] = []
 
-    def show(self, canvas: Canvas) -> Sequence[int]:
-        """Take over a new picture; return the rows that differ from the last one."""
-        same_size = (canvas.width, canvas.height) == (self._canvas.width, self._canvas.height)
-        old = self._canvas.rows if same_size else [None] * canvas.height
-        changed = [
-            y for y, (row, before) in enumerate(zip(canvas.rows, old, strict=True)) if row != before
-        ]
-        if not same_size:
-            self.strips = [Strip.blank(canvas.width)] * canvas.height
-        for y in changed:
-            self.strips[y] = canvas.strip(y)
-        self._canvas = canvas
-        return changed
+    def show(self, canvas: Canvas) -> list[Change]:
+        """Take over a new picture; return what differs from the last one."""
+        before, self._canvas = self._canvas, canvas
+        if (canvas.width, canvas.height) != (before.width, before.height):
+            self.strips = [canvas.strip(y) for y in range(canvas.height)]
+            return [Change(y, 0, canvas.width) for y in range(canvas.height)]
+        changes: list[Change] = []
+        for y, (row, old) in enumerate(zip(canvas.rows, before.rows, strict=True)):
+            if row != old:
+                self.strips[y] = canvas.strip(y)
+                changes += _changes(y, row, old)
+        return changes
+
+
+def _changes(y: int, row: Row, old: Row) -> list[Change]:
+    """Find the parts of a row that differ; few bytes matter over a slow line.
+
+    Equal styles are one object, except those of an earlier theme: then more is drawn, not less.
+    """
+    changes: list[Change] = []
+    start = end = -1
+    for x, (char, style, was, wore) in enumerate(zip(*row, *old, strict=True)):
+        if char == was and style is wore:
+            continue
+        if start >= 0 and x - end > GAP:
+            changes.append(Change(y, start, end))
+            start = x
+        elif start < 0:
+            start = x
+        end = x + 1
+    return [*changes, Change(y, start, end)] if start >= 0 else changes

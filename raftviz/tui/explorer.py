@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App, ComposeResult
@@ -35,7 +36,8 @@ CHOICES = "ABCDEFGH"
 
 def _bindings() -> list[BindingType]:
     named = [
-        Binding(",".join(key.keys), f"press('{key.name}')", show=False)
+        # Tab would else go to Textual's own way of moving between widgets.
+        Binding(",".join(key.keys), f"press('{key.name}')", show=False, priority=key.name == "tab")
         for key in (*KEYS, *LESSON_KEYS)
         if key.keys
     ]
@@ -57,7 +59,7 @@ class Explorer(App[int]):
     without a ``pace`` nothing is drawn until somebody calls ``frame``.
     """
 
-    CSS_PATH = "explorer.tcss"
+    CSS_PATH = Path(__file__).with_name("explorer.tcss")
     TITLE = "raftviz"
     ENABLE_COMMAND_PALETTE = False
     AUTO_FOCUS = None

@@ -206,6 +206,15 @@ def circle(rows: int, inset: float, thickness: float) -> tuple[Arc, ...]:
     )
 
 
+@lru_cache(maxsize=16)
+def disc(rows: int) -> tuple[tuple[int, int], ...]:
+    """Return which cells, from first to before last, a filled circle covers in each row."""
+    columns: dict[int, list[int]] = {}
+    for arc in circle(rows, 0, rows * DOTS_Y):
+        columns.setdefault(arc.row, []).append(arc.column)
+    return tuple((min(columns[row]), max(columns[row]) + 1) for row in range(rows))
+
+
 def _turn(column: float, row: float, rows: int) -> float:
     """Return the angle of a cell as a share of a turn, clockwise from the top."""
     middle = rows * DOTS_Y / 2

@@ -143,6 +143,9 @@ class Hands:
         self._app.open_line("get ")
 
     def _press_tab(self) -> None:
+        if self._seen.typing:
+            self._stage.line.complete()
+            return
         self._stage.next_tab()
         self._stage.arrange(self._app.size)
 
@@ -151,6 +154,12 @@ class Hands:
 
     def _press_newer(self) -> None:
         self._stage.logs.scroll(-1)
+
+    def _press_up(self) -> None:
+        (self._stage.lesson or self._stage.feed).scroll(1)
+
+    def _press_down(self) -> None:
+        (self._stage.lesson or self._stage.feed).scroll(-1)
 
     def _press_earlier(self) -> None:
         self._stage.feed.scroll(1)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from raftviz.command_text import format_rate
 from raftviz.tui.seen import Seen
 
+HELP_ONLY = 13
+"""The rank of keys that only help tells of."""
 RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -90,10 +92,19 @@ KEYS: tuple[Key, ...] = (
     Key("get", ("g",), "g", "read", "read a key: type its name", 7),
     Key("command", ("colon",), ":", "command", "type any command", 0),
     Key("tab", ("tab",), "⇥", "panel", "switch panels where there is no room for all", 6),
-    Key("older", ("left",), "←", "older", "look at older entries of the logs", 13),
-    Key("newer", ("right",), "→", "newer", "look at newer entries of the logs", 13),
-    Key("earlier", ("up",), "↑", "earlier", "look at what happened earlier", 13),
-    Key("later", ("down",), "↓", "later", "look at what happened later", 13),
+    Key("older", ("left",), "←", "older", "look at older entries of the logs", HELP_ONLY),
+    Key("newer", ("right",), "→", "newer", "look at newer entries of the logs", HELP_ONLY),
+    Key("up", ("up",), "↑", "up", "scroll up: the lesson's text, or what happened", HELP_ONLY),
+    Key("down", ("down",), "↓", "down", "scroll down", HELP_ONLY),
+    Key(
+        "earlier",
+        ("left_square_bracket",),
+        "[",
+        "earlier",
+        "look at what happened earlier",
+        HELP_ONLY,
+    ),
+    Key("later", ("right_square_bracket",), "]", "later", "look at what happened later", HELP_ONLY),
     Key("noise", ("v",), "v", "every message", "show every message in what happened, or not", 8),
     Key("light", ("l",), "l", "light", "light or dark", 10),
     Key("help", ("question_mark",), "?", "help", "this help", 0),

@@ -21,6 +21,8 @@ from raftviz.tui.widgets.server import ServerPanel
 from raftviz.tui.widgets.status import Status
 from raftviz.tui.widgets.too_small import TooSmall
 
+FROZEN_TITLE = "cluster · ❄ time stands still"
+
 
 class Stage:
     """What stands on the screen. Each panel's id is its name in ``arrange``."""
@@ -28,6 +30,7 @@ class Stage:
     def __init__(self, seen: Seen, lesson: Lesson | None) -> None:
         self.seen = seen
         self.tab = TABS[0]
+        self._frozen = False
         self.cluster = ClusterPanel(seen, id="cluster")
         self.logs = LogsPanel(seen, id="logs")
         self.feed = Feed(seen, id="feed")
@@ -55,9 +58,10 @@ class Stage:
 
     def repaint(self) -> None:
         """Draw the moment."""
-        seen = self.seen
-        self.cluster.border_title = "cluster · ❄ time stands still" if seen.frozen else "cluster"
-        self.cluster.screen.set_class(seen.frozen, "frozen")
+        if self.seen.frozen != self._frozen:
+            self._frozen = self.seen.frozen
+            self.cluster.border_title = FROZEN_TITLE if self._frozen else ClusterPanel.BORDER_TITLE
+            self.cluster.screen.set_class(self._frozen, "frozen")
         for panel in self._panels:
             panel.repaint()
 
@@ -85,7 +89,7 @@ class Stage:
     def arrange_line(self, size: Size) -> None:
         """Put the command line over the status, and what is said about it above."""
         rows = min(self.hint.rows(size.width), max(size.height - 3, 0))
-        _place(self.line, Region(1, size.height - 2, size.width - 1, 1))
+        _place(self.line, Region(2, size.height - 2, size.width - 2, 1))
         _place(self.hint, Region(0, size.height - 2 - rows, size.width, rows))
         self.hint.display = self.line.display and rows > 0
 

@@ -71,11 +71,11 @@ class Look:
         return SHORT_AFTERGLOW if quiet else LONG_AFTERGLOW
 
 
-def refusal(outcome: VoteOutcome, *, terse: bool = False) -> str:
-    """Say why a vote was refused, in a few words; nothing for a granted one."""
+def refusal(outcome: VoteOutcome, voter: ServerId) -> str:
+    """Say in a few words why a vote was refused; nothing for a granted one."""
     match outcome:
         case AlreadyVoted(candidate):
-            return f"voted S{candidate}" if terse else f"has voted for S{candidate}"
+            return f"has voted for {'itself' if candidate == voter else f'S{candidate}'}"
         case LogBehind():
             return "log behind"
         case StaleTerm():
@@ -91,7 +91,7 @@ def look_of(message: Message, view: ClusterView) -> Look:
         case RequestVoteReply(outcome=Granted()):
             return Look(Kind.GRANT, "+", "yes", message.term)
         case RequestVoteReply():
-            return Look(Kind.REFUSE, "−", refusal(message.outcome), message.term)
+            return Look(Kind.REFUSE, "−", refusal(message.outcome, message.src), message.term)
         case AppendEntries(entries=()):
             return Look(Kind.BEAT, "●", "", message.term)
         case AppendEntries():

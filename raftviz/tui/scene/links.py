@@ -82,8 +82,8 @@ def arrow(start: Point, end: Point) -> str:
 
 def draw_line(canvas: Canvas, start: Point, end: Point, style: Style, every: int = 1) -> None:
     """Draw a line of dots, ``every`` so many dots apart."""
-    length = math.hypot(end.x - start.x, end.y - start.y)
-    count = max(int(length / every), 1)
+    width, height = end.x - start.x, end.y - start.y
+    count = max(int(math.hypot(width, height) / every), 1)
     for step in range(count + 1):
-        point = start.towards(end, step / count)
-        canvas.dot(math.floor(point.x), math.floor(point.y), style)
+        share = step / count
+        canvas.dot(math.floor(start.x + width * share), math.floor(start.y + height * share), style)

@@ -118,15 +118,16 @@ def _draw_trail(canvas: Canvas, frame: Frame, flight: Flight, look: Look) -> Non
 
 
 def _draw_afterglow(canvas: Canvas, frame: Frame, ended: Ended) -> None:
-    """Draw the way that was travelled; it fades from its beginning."""
+    """Draw the way that was travelled; it fades from its beginning.
+
+    Heartbeats come too often for that: theirs stays, so that a leader's links are lit.
+    """
     if not frame.moving or ended.dropped is not None:
         return
     start, end = _path(frame, ended.flight.message)
-    age = min(max(ended.age(frame.now), 0.0), 1.0)
-    spacing = 2 if age < 0.5 else 4
-    draw_line(
-        canvas, start.towards(end, age), end, _trail_style(ended.look, frame.palette), spacing
-    )
+    faded = 0.0 if ended.look.kind in _QUIET else min(max(ended.age(frame.now), 0.0), 1.0)
+    style = _trail_style(ended.look, frame.palette)
+    draw_line(canvas, start.towards(end, faded), end, style, 3 if ended.look.kind in _QUIET else 2)
 
 
 def _draw_end(canvas: Canvas, frame: Frame, ended: Ended) -> None:

@@ -13,7 +13,7 @@ from raft.core.events import Role
 from raft.core.messages import Granted
 from raftviz.model.view import ServerView
 from raftviz.tui.canvas import Canvas, width_of
-from raftviz.tui.geometry import Box, circle
+from raftviz.tui.geometry import Box, circle, disc
 from raftviz.tui.scene.frame import Frame
 
 ROLE_WORDS = {Role.FOLLOWER: "follower", Role.CANDIDATE: "CANDIDATE", Role.LEADER: "LEADER"}
@@ -95,8 +95,8 @@ def _draw_circle(canvas: Canvas, frame: Frame, server: ServerView, box: Box) -> 
 def _clear(canvas: Canvas, box: Box) -> None:
     """Take away the links beneath a circle."""
     left, top, _, height = box
-    for arc in circle(height, 0, height * 4):
-        canvas.text(left + arc.column, top + arc.row, " ", canvas.ground)
+    for row, (first, last) in enumerate(disc(height)):
+        canvas.text(left + first, top + row, " " * (last - first), canvas.ground)
 
 
 def _rim(

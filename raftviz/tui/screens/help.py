@@ -19,7 +19,7 @@ from raftviz.tui.keys import Key
 from raftviz.tui.scene.legend import message_rows, server_rows
 from raftviz.tui.theme import Palette
 
-COLUMN = 34
+KEY_WIDTH, SYNTAX_WIDTH = 6, 32
 
 
 class HelpScreen(ModalScreen[None]):
@@ -59,11 +59,11 @@ class HelpScreen(ModalScreen[None]):
             return
         yield self._heading("keys (each gives the command that could be typed, too)")
         for key in self._keys:
-            yield self._pair(key.shown, key.help)
+            yield self._pair(key.shown, key.help, KEY_WIDTH)
         for scope in commands.Scope:
             yield self._heading(f"commands {scope.value}")
             for spec in (spec for spec in commands.TABLE if spec.scope is scope):
-                yield self._pair(spec.syntax, spec.summary)
+                yield self._pair(spec.syntax, spec.summary, SYNTAX_WIDTH)
         yield self._heading("servers and messages")
         rows = [*server_rows(self._palette), *message_rows(self._palette)]
         yield from (Text.assemble("  ", *row) for row in rows)
@@ -76,6 +76,6 @@ class HelpScreen(ModalScreen[None]):
     def _heading(self, text: str) -> Text:
         return Text(f"\n{text}", self._palette.key)
 
-    def _pair(self, left: str, right: str) -> Text:
+    def _pair(self, left: str, right: str, width: int) -> Text:
         style: Style = self._palette.strong
-        return Text.assemble((f"  {left:<{COLUMN}}", style), (right, self._palette.text))
+        return Text.assemble((f"  {left:<{width}}", style), (right, self._palette.text))

@@ -85,12 +85,11 @@ class CommandLine(Input):
         self._history = [*self._history, text][-MAX_HISTORY:]
 
     async def on_key(self, event: events.Key) -> None:
-        """Leave with Escape, walk through what was typed before, complete with Tab."""
+        """Leave with Escape, walk through what was typed before."""
         actions = {
             "escape": self._leave,
             "up": lambda: self._walk(-1),
             "down": lambda: self._walk(1),
-            "tab": self._complete,
         }
         if event.key in actions:
             event.stop()
@@ -107,7 +106,7 @@ class CommandLine(Input):
         self.value = [*self._history, self._draft][self._place]
         self.cursor_position = len(self.value)
 
-    def _complete(self) -> None:
+    def complete(self) -> None:
         """Take what all completions have in common, or the only one; else the nearest right one."""
         found = commands.complete(self.value)
         if found:

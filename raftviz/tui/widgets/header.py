@@ -45,7 +45,7 @@ class Header(Panel):
         alive = sum(server.alive for server in view.servers.values())
         spans = [(f"{alive}/{len(view.servers)} alive", palette.fill_panel)]
         spans.append((f" term {view.term} ", palette.fill_term(view.term)))
-        leader = "no leader" if view.leader is None else f"★ S{view.leader} leads"
+        leader = "no leader" if view.leader is None else f"★ leader S{view.leader}"
         spans.append((leader, palette.fill_panel))
         return spans
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual import events
 
 from raftviz.tui.canvas import Canvas, width_of
-from raftviz.tui.keys import KEYS, LESSON_KEYS, Key
+from raftviz.tui.keys import HELP_ONLY, KEYS, LESSON_KEYS, Key
 from raftviz.tui.seen import Seen
 from raftviz.tui.widgets.panel import Panel
 
@@ -44,6 +44,8 @@ class KeysLine(Panel):
     def _fitting(self, width: int, gap: int) -> list[Key]:
         chosen: list[Key] = []
         for key in sorted(self._keys, key=lambda key: key.rank):
+            if key.rank == HELP_ONLY:
+                break
             needed = width_of(key.shown) + 1 + width_of(self._label(key)) + gap
             if needed <= width:
                 width -= needed

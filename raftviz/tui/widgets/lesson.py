@@ -7,6 +7,7 @@ from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.message import Message
 from textual.widgets import Markdown, OptionList, Static
 
@@ -100,6 +101,7 @@ class LessonPanel(Vertical):
 
     def __init__(self, seen: Seen, lesson: Lesson, *, id: str) -> None:
         super().__init__(id=id)
+        self.border_title = Content(f"lesson · {printable(lesson.title)}")
         self._seen = seen
         self._lesson = lesson
         self._run: LessonRun | None = None
@@ -160,6 +162,10 @@ class LessonPanel(Vertical):
         except SceneError as error:
             self.post_message(self.Failed(str(error)))
 
+    def scroll(self, lines: int) -> None:
+        """Scroll the text up (positive) or down."""
+        self._text.scroll_relative(y=-lines, animate=False)
+
     # --- A step's text -----------------------------------------------------------------------
 
     async def _show(self, step: Step) -> None:
@@ -167,9 +173,13 @@ class LessonPanel(Vertical):
         await self._text.remove_children(".note, OptionList")
         await self._text.query_one(Markdown).update(safe_markdown(step.narrative))
         if step.question is not None:
-            choices = map(_choice, enumerate(step.question.choices))
-            question = Static(_text(step.question.text), markup=False, classes="note")
-            await self._text.mount(question, OptionList(*choices, markup=False, compact=True))
+            choices = OptionList(
+                *map(_choice, enumerate(step.question.choices)), markup=False, compact=True
+            )
+            choices.highlighted = None
+            last = chr(ord("A") + len(step.question.choices) - 1)
+            question = _text(f"{step.question.text} (press A to {last}, or click)")
+            await self._text.mount(Static(question, markup=False, classes="note"), choices)
         self._text.scroll_home(animate=False)
 
     @property

@@ -48,8 +48,9 @@ class Panel(Widget):
             return
         canvas = Canvas(width, height, self.seen.palette.text)
         self.draw(canvas)
-        rows = self._painted.show(canvas)
-        self.refresh(*(Region(0, y, width, 1) for y in rows)) if rows else None
+        changes = self._painted.show(canvas)
+        if changes:
+            self.refresh(*(Region(c.start, c.y, c.end - c.start, 1) for c in changes))
 
     def on_resize(self, event: Resize) -> None:
         """Fill the new size at once."""

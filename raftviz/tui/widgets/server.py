@@ -111,7 +111,7 @@ class ServerPanel(Panel):
             elif isinstance(outcome, Granted):
                 items.append([(f"S{voter} ", palette.dim), ("●", palette.good)])
             else:
-                reason = refusal(outcome)
+                reason = refusal(outcome, voter)
                 items.append([(f"S{voter} ", palette.dim), (f"✗ {reason}", palette.bad)])
         return items
 
@@ -130,7 +130,7 @@ class ServerPanel(Panel):
         palette = self.seen.palette
         cast = server.refused
         assert cast is not None
-        text = f"S{cast.candidate} in term {cast.term}: {refusal(cast.outcome)}"
+        text = f"S{cast.candidate} in term {cast.term}: {refusal(cast.outcome, server.id)}"
         return [(text, palette.bad)]
 
     def _pairs(self, server: ServerView) -> list[Item]:

@@ -1,0 +1,79 @@
+"""Starts the explorer and ends it, with everything that belongs to it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from raft.printable import printable
+from raftviz.lab.api import LabClient, LabError, LabOptions
+
+if TYPE_CHECKING:
+    from raftviz.lesson import Lesson
+    from raftviz.tui.explorer import Explorer
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(options: LabOptions, lesson: str | None = None) -> int:
+    """Show a laboratory on this terminal until the user leaves; return the exit status.
+
+    With a lesson the laboratory has the lesson's servers. All processes that were started are
+    gone on return, however the explorer ended.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print(
+            "raftviz draws on a terminal, and this is none; try: raftviz run FILE", file=sys.stderr
+        )
+        return 2
+    found = None
+    if lesson is not None:
+        from raftviz.lesson import LessonError, load
+
+        try:
+            found = load(lesson)
+        except LessonError as error:
+            print(printable(str(error)), file=sys.stderr)
+            return 2
+        options = replace(options, servers=found.servers)
+    return asyncio.run(_explore(options, found))
+
+
+async def _explore(options: LabOptions, lesson: Lesson | None) -> int:
+    lab = asyncio.create_task(LabClient.spawn(options))
+    # Its process starts before the screen is loaded: both take a while, and at the same time.
+    await asyncio.sleep(0)
+    from raftviz.tui.explorer import Explorer
+    from raftviz.tui.pace import Pace
+
+    explorer = Explorer(lab, lesson, pace=Pace())
+    try:
+        with _ended_by_signals(explorer):
+            await explorer.run_async()
+    finally:
+        await _close(lab)
+    return explorer.return_code or 0
+
+
+async def _close(lab: asyncio.Task[LabClient]) -> None:
+    """Close the laboratory, also one that has not quite started or could not."""
+    with suppress(LabError):
+        await (await lab).close()
+
+
+@contextmanager
+def _ended_by_signals(explorer: Explorer) -> Iterator[None]:
+    """Let signals end the explorer as its user would: the terminal is put in order again."""
+    loop = asyncio.get_running_loop()
+    for number in ENDING:
+        loop.add_signal_handler(number, explorer.exit, 0)
+    try:
+        yield
+    finally:
+        for number in ENDING:
+            loop.remove_signal_handler(number)
