@@ -86,6 +86,7 @@ class Raft:
         """Reach a server at ``HOST:PORT`` from now on. Raises ValueError."""
         parse_address(address)
         self._line(server).move(address)
+        self.servers[server] = address
 
     async def propose(
         self,
@@ -151,7 +152,7 @@ class Raft:
             waited_for = request.sent_to
             if waited_for is not None:
                 self._distrust(waited_for)
-            within = f"within {timeout:g} s" if isinstance(timeout, float) else "in time"
+            within = "in time" if isinstance(timeout, asyncio.Timeout) else f"within {timeout:g} s"
             raise request.out_of_time(within, server) from None
         if isinstance(answer, NotLeader):
             raise NotLeaderError(server, answer.leader)

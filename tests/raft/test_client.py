@@ -314,6 +314,30 @@ async def test_a_pinned_request_out_of_time() -> None:
             await raft.read(b"q", timeout=0.1, server=ONE)
 
 
+async def test_a_caller_may_end_the_wait_itself() -> None:
+    one = Scripted(ONE, silent)
+    async with cluster(one) as raft:
+        limit = asyncio.timeout(None)
+        command = asyncio.create_task(raft.propose(b"c", timeout=limit))
+        await asyncio.wait_for(one.asked.wait(), 5)
+        limit.reschedule(asyncio.get_running_loop().time())
+        with pytest.raises(OutcomeUnknownError, match="no answer in time"):
+            await command
+
+
+async def test_a_server_that_moved_is_asked_at_its_new_address() -> None:
+    old, new = Scripted(ONE, says(Result(b"old"))), Scripted(ONE, says(Result(b"new")))
+    async with cluster(old) as raft:
+        assert await raft.propose(b"c") == b"old"
+        address = await new.start()
+        raft.moved(ONE, address)
+        assert raft.servers == {ONE: address}
+        assert await raft.propose(b"c") == b"new"
+        with pytest.raises(ValueError, match="'nowhere' is not an address"):
+            raft.moved(ONE, "nowhere")
+    new.stop()
+
+
 async def test_a_pinned_request_to_a_dead_server_fails_at_once() -> None:
     one = Scripted(ONE, silent)
     async with cluster(one) as raft:
