@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from raft.core.messages import ServerId
 from raftviz import commands
+from raftviz.command_text import format_duration, format_rate, format_servers
 from raftviz.lab.api import Lab, LabOptions
 from raftviz.lesson.lesson import Lesson, Step
 from raftviz.model.conditions import Condition, variables
@@ -120,20 +121,17 @@ class LessonRun:
         await self._make_whole(step.leader)
         await self._play(step.scene)
         if not any(isinstance(commands.parse(text), _CLOCK) for text in step.scene):
-            await self._perform(f"rate {self.lesson.rate:g}")
+            await self._perform(f"rate {format_rate(self.lesson.rate)}")
         self._start = variables(self._view)
         self.view_changed()
 
     async def _make_whole(self, leader: ServerId | None) -> None:
         """Undo every fault; wait until ``leader``, or anybody, leads and all logs are equal."""
+        # A scene that was given up may have a command under way. The laboratory carries out
+        # one after the other, so the view shows what it did when this one is answered.
         await self._perform("rate 1")
-        await self._perform("heal")
-        await self._perform(f"delay {LabOptions().delay * 1000:g}ms")
-        servers = self._view.servers.values()
-        if paused := [str(server.id) for server in servers if server.paused]:
-            await self._perform("resume " + " ".join(paused))
-        if dead := [str(server.id) for server in servers if not server.alive]:
-            await self._perform("restart " + " ".join(dead))
+        for command in self._mending():
+            await self._perform(command)
         # Another server's timer may run out in the same moment and win: then once more.
         for _ in range(LEADER_ATTEMPTS):
             await self._wait(self._is_whole, WHOLE_WITHIN, "a cluster at rest")
@@ -141,6 +139,19 @@ class LessonRun:
                 return
             await self._perform(f"timeout {leader}")
         raise SceneError(f"{self.progress}: S{leader} was not elected")
+
+    def _mending(self) -> Iterator[str]:
+        """Yield the commands that undo what the view shows to be broken."""
+        links, servers = self._view.links.values(), self._view.servers.values()
+        delay = LabOptions().delay
+        if any(link.cut for link in links):
+            yield "heal all"
+        if any(link.delay != delay for link in links):
+            yield f"delay {format_duration(delay)}"
+        if paused := tuple(server.id for server in servers if server.paused):
+            yield f"resume {format_servers(paused)}"
+        if dead := tuple(server.id for server in servers if not server.alive):
+            yield f"restart {format_servers(dead)}"
 
     def _is_whole(self) -> bool:
         leader = self._view.leader

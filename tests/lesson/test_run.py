@@ -11,6 +11,7 @@ from raftviz.lesson import Lesson, LessonRun, SceneError, Step
 from raftviz.lesson import run as engine
 from raftviz.model.events import (
     ClockChanged,
+    LinkChanged,
     ServerExited,
     ServerPaused,
     ServerResumed,
@@ -18,7 +19,7 @@ from raftviz.model.events import (
 from raftviz.model.view import ClusterView
 from tests.raftviz.fake_lab import FakeLab, Told, cluster, entries, server_state, spawned
 
-WHOLE = ["rate 1", "heal", "delay 10ms"]
+WHOLE = ["rate 1"]
 LOG = entries(1)
 
 PLAIN = Step("Plain", "Nothing to do.")
@@ -92,7 +93,7 @@ async def stages() -> AsyncIterator[Callable[..., Stage]]:
 async def test_a_scene_is_set_on_a_whole_cluster_at_real_time(stages) -> None:
     stage = stages(PLAIN, KILL)
     await stage.run.go(1)
-    assert stage.lab.commands == [*WHOLE, "put x 1", "put y 2", "rate 0.1"]
+    assert stage.lab.commands == [*WHOLE, "put x 1", "put y 2", "rate 1/10"]
     assert stage.run.step is KILL
     assert stage.run.progress == "step 2 of 2"
     assert stage.run.ready
@@ -100,11 +101,14 @@ async def test_a_scene_is_set_on_a_whole_cluster_at_real_time(stages) -> None:
 
 async def test_what_the_reader_broke_is_mended_first(stages) -> None:
     stage = stages(PLAIN)
-    await stage.tell(exited(2), ServerPaused(ServerId(3)))
+    cut = LinkChanged(ServerId(1), ServerId(2), True, 0.010)
+    slow = LinkChanged(ServerId(2), ServerId(3), False, 0.200)
+    await stage.tell(exited(2), ServerPaused(ServerId(3)), cut, slow)
     stage.lab.react("resume 3", ServerResumed(ServerId(3)))
     stage.lab.react("restart 2", *restarted(2))
     await stage.run.go(0)
-    assert stage.lab.commands == [*WHOLE, "resume 3", "restart 2", "rate 0.1"]
+    mending = ["heal all", "delay 10ms", "resume 3", "restart 2"]
+    assert stage.lab.commands == ["rate 1", *mending, "rate 1/10"]
 
 
 async def test_a_scene_begins_when_all_logs_are_equal(stages) -> None:
@@ -124,7 +128,7 @@ async def test_a_scene_begins_when_all_logs_are_equal(stages) -> None:
 async def test_a_leader_that_has_not_begun_its_term_is_waited_for(stages) -> None:
     stage = stages(PLAIN, told=cluster(3, leader=1, term=2, log=LOG))
     going = asyncio.create_task(stage.run.go(0))
-    await stage.until(lambda: "delay 10ms" in stage.lab.commands)
+    await stage.until(lambda: "rate 1" in stage.lab.commands)
     await stage.tell()
     assert not stage.run.ready
     await stage.tell(*states(leader=1, term=2))
@@ -135,7 +139,7 @@ async def test_a_step_says_who_shall_lead(stages) -> None:
     stage = stages(replace(PLAIN, leader=ServerId(2)))
     stage.lab.react("timeout 2", *states(leader=2, term=2))
     await stage.run.go(0)
-    assert stage.lab.commands == [*WHOLE, "timeout 2", "rate 0.1"]
+    assert stage.lab.commands == [*WHOLE, "timeout 2", "rate 1/10"]
 
 
 async def test_a_server_that_is_never_elected_is_given_up(stages) -> None:
@@ -158,7 +162,7 @@ async def test_a_scene_waits_for_its_condition(stages) -> None:
     assert stage.lab.commands[-1] == "kill 1"
     await stage.tell(exited(1))
     await going
-    assert stage.lab.commands[-2:] == ["heal", "rate 0.1"]
+    assert stage.lab.commands[-2:] == ["heal", "rate 1/10"]
 
 
 async def test_a_wait_that_fails_names_its_line(stages) -> None:
@@ -208,11 +212,11 @@ async def test_what_the_scene_caused_is_part_of_the_start(stages) -> None:
     stage = stages(replace(KILL, scene=("kill 2",)))
     stage.lab.react("kill 2", exited(2))
     going = asyncio.create_task(stage.run.go(0))
-    await stage.until(lambda: "heal" in stage.lab.commands)
+    await stage.until(lambda: "rate 1" in stage.lab.commands)
     stage.fold.clear()
     for _ in range(100):
         await asyncio.sleep(0)
-    assert "rate 0.1" not in stage.lab.commands
+    assert "rate 1/10" not in stage.lab.commands
     stage.fold.set()
     await going
     assert not stage.run.goal_met
@@ -261,7 +265,7 @@ async def test_whoever_moves_on_does_not_wait(stages) -> None:
     await first
     assert stage.run.index == 1
     assert stage.run.ready
-    assert stage.lab.commands == [*WHOLE, *WHOLE, "rate 0.1"]
+    assert stage.lab.commands == [*WHOLE, *WHOLE, "rate 1/10"]
 
 
 async def test_a_reader_who_leaves_stops_the_scene(stages) -> None:
