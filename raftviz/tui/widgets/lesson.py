@@ -180,6 +180,9 @@ class LessonPanel(Vertical):
             last = chr(ord("A") + len(step.question.choices) - 1)
             question = _text(f"{step.question.text} (press A to {last}, or click)")
             await self._text.mount(Static(question, markup=False, classes="note"), choices)
+        if step.task is not None:
+            task = Static(_text(f"▶ {step.task}"), markup=False, classes="note task")
+            await self._text.mount(task)
         self._text.scroll_home(animate=False)
 
     @property
@@ -222,7 +225,11 @@ def safe_markdown(text: str) -> str:
 
 
 def _text(text: str) -> Text:
-    return Text("\n".join(map(printable, text.splitlines())))
+    """Return plain text in which what stands between backticks is told apart."""
+    shown = Text()
+    for place, part in enumerate("\n".join(map(printable, text.splitlines())).split("`")):
+        shown.append(part, "bold" if place % 2 else "")
+    return shown
 
 
 def _choice(numbered: tuple[int, str]) -> Text:
