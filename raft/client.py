@@ -38,7 +38,10 @@ from raft.line import Line, LostError, Reply
 from raft.transport import Identity, parse_address
 
 PATIENCE = 1.0
-"""Real seconds that a query waits for one server before it asks the next; doubled each round."""
+"""Real seconds to wait for one server, to connect or to answer a query, before the next is asked.
+
+Doubled each round. A paused server lets one connect, but it proves and answers nothing.
+"""
 
 PAUSE_MIN = 0.050
 PAUSE_MAX = 0.5
@@ -200,7 +203,11 @@ class Raft:
         self, server: ServerId, request: _Request, patience: float | None = None
     ) -> bytes | NotLeader:
         """Ask one server. Raises UnreachableError if the request may be sent elsewhere."""
-        call = await self._line(server).open()
+        try:
+            async with asyncio.timeout(patience):
+                call = await self._line(server).open()
+        except TimeoutError:
+            raise UnreachableError(server, f"no connection within {patience:g} s") from None
         request.sent_to = server
         try:
             async with asyncio.timeout(patience if request.is_query else None):

@@ -24,9 +24,6 @@ from raft.frames import (
 )
 from raft.transport import Connection, HandshakeError, Identity, connect
 
-OPEN_SECONDS = 1.0
-"""Real seconds for connecting and proving. A paused server lets one connect, but proves nothing."""
-
 Request = Propose | Read | StatusQuery
 Reply = Result | NotLeader | OutcomeUnknown | Rejected | Status
 
@@ -64,14 +61,12 @@ class Line:
     async def _open(self) -> Call:
         call = Call(self._server)
         try:
-            async with asyncio.timeout(OPEN_SECONDS):
-                await call.connect(self._address, self._identity)
+            await call.connect(self._address, self._identity)
         except HandshakeError as error:
             kind = UnreachableError if error.reason is RefusalReason.BUSY else RefusedError
             raise kind(self._server, f"{self._address}: refused: {error.detail}") from None
-        except TimeoutError:
-            reason = f"{self._address}: no answer within {OPEN_SECONDS:g} s"
-            raise UnreachableError(self._server, reason) from None
+        except TimeoutError as error:
+            raise UnreachableError(self._server, str(error)) from None
         except ConnectionRefusedError:
             raise UnreachableError(self._server, f"{self._address}: nobody listens") from None
         except OSError as error:

@@ -118,7 +118,6 @@ def mute() -> Iterator[str]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "PATIENCE", 0.05)
-    monkeypatch.setattr("raft.line.OPEN_SECONDS", 0.2)
 
 
 Ask = Callable[[Raft], Awaitable[bytes]]
