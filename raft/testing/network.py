@@ -142,10 +142,15 @@ class Network:
     # --- Inputs of one server ----------------------------------------------------------------
 
     def fire(self, server: int) -> None:
-        """Let time pass until a server's timer fires. No other timer fires, even if due."""
+        """Let time pass until a server's timer fires. No other timer fires, even if due.
+
+        Raises NoProgress for a server that would never wake again.
+        """
         core = self.core(server)
         self.now = max(self.now, core.deadline)
         core.tick(self.now)
+        if core.deadline <= self.now:
+            raise NoProgress(f"the timer of S{server} fired and was not armed again")
         self._work(core.config.server)
 
     def propose(self, server: int, data: bytes) -> Index | None:
