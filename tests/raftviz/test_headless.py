@@ -62,6 +62,14 @@ async def test_an_expectation_sees_what_the_command_before_it_caused() -> None:
     assert await play.run() == PASSED
 
 
+async def test_nothing_is_judged_before_the_laboratory_has_told_of_itself() -> None:
+    play = Play("expect leader == 2", Warned("the disk is slow"))
+    playing = asyncio.create_task(play.run())
+    await play.lab.all_read()
+    play.lab.feed(*FIVE)
+    assert await playing == PASSED
+
+
 async def test_a_failed_expectation_ends_the_play_and_says_what_was_seen() -> None:
     play = Play("expect leader == 2\nexpect leader == 4 && term > 2\nkill 1")
     assert await play.run() == FAILED
