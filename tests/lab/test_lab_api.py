@@ -1,6 +1,7 @@
 """The way between a viewer and a laboratory: attaching, watching, leaving, and abusing it."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import psutil
@@ -143,6 +144,19 @@ async def test_unusable_options_are_no_traceback(line):
     assert (process.returncode, out) == (2, b"")
     assert err.startswith(b"unusable options: ")
     assert err.count(b"\n") == 1
+
+
+async def test_a_laboratory_ends_when_its_starter_lets_go_though_nobody_ever_attached():
+    process = await asyncio.create_subprocess_exec(
+        *LabClient.COMMAND, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    process.stdin.write(LabOptions(servers=1).to_json().encode() + b"\n")
+    assert Path(json.loads(await process.stdout.readline())["socket"]).is_socket()
+    [server] = psutil.Process(process.pid).children()
+    process.stdin.close()
+    async with asyncio.timeout(30):
+        assert await process.wait() == 0
+    assert not server.is_running()
 
 
 # --- The viewers' socket, without servers ----------------------------------------------------
