@@ -10,24 +10,33 @@ from dataclasses import dataclass
 
 from textual.geometry import Region
 
-TABS = ("logs", "feed", "server")
+TABS = ("lesson", "logs", "feed", "server")
 """The panels that take turns where there is no room for all."""
 MIN_WIDTH, MIN_HEIGHT = 40, 12
 WIDE, HIGH = 120, 34
-SERVER_ROWS = 13
+BESIDE = 72
+"""From this width on a lesson stands beside the cluster; below it takes turns with the rest."""
+SERVER_ROWS, TALL = 13, 30
 
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """Where each visible panel stands; ``framed`` ones have a border all around."""
+    """Where each visible panel stands; with ``framed`` they have a border all around."""
 
     regions: dict[str, Region]
     framed: bool
-    tabbed: bool
+
+
+def turns(width: int, lesson: bool) -> tuple[str, ...]:
+    """Return the panels that take turns on a narrow terminal, the first one first."""
+    return TABS if lesson and width < BESIDE else TABS[1:]
 
 
 def arrange(width: int, height: int, tab: str, lesson: bool, servers: int) -> Arrangement | None:
-    """Arrange the panels on a terminal of this size; None when it is too small for any."""
+    """Arrange the panels on a terminal of this size; None when it is too small for any.
+
+    ``tab`` is whose turn it is. ``servers`` is how many rows the logs need.
+    """
     if width < MIN_WIDTH or height < MIN_HEIGHT:
         return None
     wide = width >= WIDE and height >= HIGH
@@ -43,7 +52,7 @@ def arrange(width: int, height: int, tab: str, lesson: bool, servers: int) -> Ar
         regions |= _wide(body, lesson, servers)
     else:
         regions |= _narrow(body, tab, lesson, servers)
-    return Arrangement(regions, framed=wide, tabbed=not wide)
+    return Arrangement(regions, framed=wide)
 
 
 def _wide(body: Region, lesson: bool, servers: int) -> dict[str, Region]:
@@ -60,14 +69,14 @@ def _wide(body: Region, lesson: bool, servers: int) -> dict[str, Region]:
 
 def _narrow(body: Region, tab: str, lesson: bool, servers: int) -> dict[str, Region]:
     regions = {}
-    if lesson:
-        body, text = body.split_vertical(body.width - max(36, body.width * 2 // 5))
-        regions["lesson"] = text
-    panel = min(servers + 2, body.height // 2 - 1) if body.height >= 12 else 0
-    if body.height >= 30:
-        panel = max(panel, body.height * 2 // 5)
-    cluster, below = body.split_horizontal(body.height - panel)
-    regions["cluster"] = cluster
-    if panel:
-        regions[tab] = below
+    order = turns(body.width, lesson)
+    if lesson and "lesson" not in order:
+        body, regions["lesson"] = body.split_vertical(body.width - max(36, body.width * 2 // 5))
+    rows = min(servers + 2, body.height // 2 - 1)
+    if body.height >= TALL:
+        rows = max(rows, body.height * 2 // 5)
+    shown = tab if tab in order else order[0]
+    if shown == "lesson":
+        rows = max(rows, body.height // 2)
+    regions["cluster"], regions[shown] = body.split_horizontal(body.height - rows)
     return regions

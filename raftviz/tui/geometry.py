@@ -89,7 +89,9 @@ class Ring:
         ``lane`` shifts it to the traveller's right, in dots.
         """
         a, b = self.centres[src], self.centres[dst]
-        length = math.hypot(b.x - a.x, b.y - a.y) or 1.0
+        length = math.hypot(b.x - a.x, b.y - a.y)
+        if length == 0:
+            return a, b
         ux, uy = (b.x - a.x) / length, (b.y - a.y) / length
         right = Point(-uy * lane, ux * lane)
         gap = self._reach(ux, uy) + 2.0
@@ -132,7 +134,13 @@ def ring(count: int, width: int, height: int) -> Ring:
             found = next(clear, best)
             if found.shortest_link >= HARDLY:
                 return found
-    return _ring(count, width, height, CARD_ROWS, *SHAPES[-1])
+    cards = (
+        _ring(count, width, height, rows, SHAPES[-1][0], pull)
+        for rows in range(CARD_ROWS, 0, -1)
+        for pull in (1.6, 1.3, 1.0)
+    )
+    last = _ring(count, width, height, 1, SHAPES[-1][0], 1.0)
+    return next((one for one in cards if _fits(one, width, height)), last)
 
 
 def _ring(count: int, width: int, height: int, rows: int, shape: float, pull: float) -> Ring:
@@ -167,7 +175,7 @@ def _fits(ring: Ring, width: int, height: int) -> bool:
 def _too_close(one: Box, two: Box) -> bool:
     """Tell whether two boxes come closer than a message needs to be seen between them."""
     (x1, y1, w1, h1), (x2, y2, w2, h2) = one, two
-    margin_x, margin_y = (6, 1) if h1 > SIZES[-1] else (2, 0)
+    margin_x, margin_y = (6, 1) if h1 > SIZES[-1] else (2, 0) if h1 > CARD_ROWS else (0, 0)
     return (
         x1 < x2 + w2 + margin_x
         and x2 < x1 + w1 + margin_x

@@ -146,8 +146,7 @@ class Hands:
         if self._seen.typing:
             self._stage.line.complete()
             return
-        self._stage.next_tab()
-        self._stage.arrange(self._app.size)
+        self._stage.next_tab(self._app.size)
 
     def _press_older(self) -> None:
         self._stage.logs.scroll(1)

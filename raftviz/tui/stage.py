@@ -6,7 +6,7 @@ from textual.geometry import Region, Size
 from textual.widget import Widget
 
 from raftviz.lesson import Lesson
-from raftviz.tui.arrangement import TABS, arrange
+from raftviz.tui.arrangement import TABS, arrange, turns
 from raftviz.tui.seen import Seen
 from raftviz.tui.widgets.cluster import ClusterPanel
 from raftviz.tui.widgets.command_line import CommandLine
@@ -65,9 +65,12 @@ class Stage:
         for panel in self._panels:
             panel.repaint()
 
-    def next_tab(self) -> None:
+    def next_tab(self, size: Size) -> None:
         """Let the next panel have the room that they share."""
-        self.tab = TABS[(TABS.index(self.tab) + 1) % len(TABS)]
+        order = turns(size.width, self.lesson is not None)
+        here = order.index(self.tab) if self.tab in order else 0
+        self.tab = order[(here + 1) % len(order)]
+        self.arrange(size)
 
     def arrange(self, size: Size) -> None:
         """Put every panel in its place on a terminal of this size."""

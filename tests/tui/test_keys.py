@@ -163,8 +163,13 @@ async def test_tab_lets_every_panel_have_its_turn_on_a_small_screen() -> None:
     async with explorer(lab_of(replication()), NARROW) as pilot:
         seen = []
         for _ in range(4):
-            seen.append(next(t for t in ("logs", "what happened", "selected server")
-                             if f"─{t}─" in text_of(pilot)))
+            seen.append(
+                next(
+                    t
+                    for t in ("logs", "what happened", "selected server")
+                    if f"─{t}─" in text_of(pilot)
+                )
+            )
             await press(pilot, "tab")
     assert seen == ["logs", "what happened", "selected server", "logs"]
 

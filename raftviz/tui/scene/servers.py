@@ -194,4 +194,5 @@ def _draw_card(canvas: Canvas, frame: Frame, server: ServerView, box: Box) -> No
     else:
         timer: Line = [(bar(time_left(server, frame.virtual), width - 2), style)]
         second = _tally(frame, server) or timer
-    canvas.spans(left + 1, top + 1, second)
+    if height > 1:
+        canvas.spans(left + 1, top + 1, second)

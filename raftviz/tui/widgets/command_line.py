@@ -86,18 +86,17 @@ class CommandLine(Input):
 
     async def on_key(self, event: events.Key) -> None:
         """Leave with Escape, walk through what was typed before."""
-        actions = {
-            "escape": self._leave,
-            "up": lambda: self._walk(-1),
-            "down": lambda: self._walk(1),
-        }
-        if event.key in actions:
-            event.stop()
-            event.prevent_default()
-            actions[event.key]()
-
-    def _leave(self) -> None:
-        self.post_message(self.Closed())
+        match event.key:
+            case "escape":
+                self.post_message(self.Closed())
+            case "up":
+                self._walk(-1)
+            case "down":
+                self._walk(1)
+            case _:
+                return
+        event.stop()
+        event.prevent_default()
 
     def _walk(self, by: int) -> None:
         if self._place == len(self._history):
