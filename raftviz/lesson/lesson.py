@@ -33,17 +33,19 @@ class Step:
 
     Before it begins the cluster is made whole, and ``leader`` (None: anybody) leads it. Then
     ``scene``, commands, sets the stage. ``goal`` is a condition on the live cluster that the
-    learner makes true; ``solution`` are commands that do. ``narrative`` is Markdown.
+    learner makes true; ``task`` tells what to do, ``solution`` are commands that do it.
+    ``narrative`` is Markdown.
     """
 
     title: str
     narrative: str
-    leader: ServerId | None = None
     scene: tuple[str, ...] = ()
     goal: str | None = None
     hints: tuple[str, ...] = ()
     question: Question | None = None
     solution: tuple[str, ...] = ()
+    leader: ServerId | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

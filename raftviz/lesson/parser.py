@@ -115,16 +115,19 @@ def _step(source: Source, section: _Section, servers: int) -> Step:
     step = Step(
         title=section.title,
         narrative=narrative,
-        leader=ServerId(table.number("leader", 0, 1, servers)) or None,
         scene=_commands(table, "scene", servers),
         goal=_goal(table),
         hints=table.texts("hints"),
         question=_question(table.table("question")),
         solution=_commands(table, "solution", servers),
+        leader=ServerId(table.number("leader", 0, 1, servers)) or None,
+        task=table.text("task"),
     )
     table.finish()
     if step.goal is not None and not step.solution:
         raise table.error("goal", "has no solution", "add solution = […]: commands that reach it")
+    if step.goal is not None and step.task is None:
+        raise table.error("goal", "has no task", 'add task = "…": what the reader shall do')
     return step
 
 

@@ -2,20 +2,24 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from raft.core.messages import AppendEntriesReply, Mismatch
 from raftviz import lesson
 from raftviz.lab.api import LabClient, LabOptions
 from raftviz.lesson import LessonRun
+from raftviz.model.events import Event, MessageSent
 from raftviz.model.view import ClusterView
 
 
 @asynccontextmanager
-async def reading(name: str) -> AsyncIterator[LessonRun]:
-    """A lesson on a laboratory of its own."""
+async def reading(
+    name: str, saw: Callable[[Event], None] = lambda event: None
+) -> AsyncIterator[LessonRun]:
+    """A lesson on a laboratory of its own; ``saw`` is told every event."""
     read = lesson.load(name)
     lab = await LabClient.spawn(LabOptions(servers=read.servers))
     view = ClusterView()
@@ -25,6 +29,7 @@ async def reading(name: str) -> AsyncIterator[LessonRun]:
         while events := await lab.next_events():
             for event in events:
                 view.apply(event)
+                saw(event)
             run.view_changed()
 
     folding = asyncio.create_task(fold())
@@ -63,3 +68,20 @@ async def test_any_step_can_follow_any_other(name: str) -> None:
             assert run.ready
         await run.solve()
         assert run.goal_met
+
+
+async def test_one_refusal_is_enough_as_the_lesson_says() -> None:
+    refused: list[Mismatch] = []
+
+    def saw(event: Event) -> None:
+        reply = event.what.message if isinstance(event.what, MessageSent) else None
+        if isinstance(reply, AppendEntriesReply) and isinstance(reply.outcome, Mismatch):
+            refused.append(reply.outcome)
+
+    async with reading("replication", saw) as run:
+        titles = [step.title for step in run.lesson.steps]
+        await run.go(titles.index("One refusal for a whole term"))
+        refused.clear()
+        await run.solve()
+    # The same refusal again would be the answer to a heartbeat that was already under way.
+    assert len({(refusal.prev_log_index, refusal.first_index) for refusal in refused}) == 1

@@ -32,6 +32,7 @@ rate = "1/20"
 leader = 2
 scene = ["kill 1", "wait leader != 0 within 2s"]
 goal = "alive == 3"
+task = "Bring S1 back."
 hints = ["Look at S1.", "`:restart 1`"]
 solution = ["restart 1"]
 
@@ -72,11 +73,12 @@ def test_everything_that_a_lesson_says_is_read() -> None:
     assert first.goal == "alive == 3"
     assert first.hints == ("Look at S1.", "`:restart 1`")
     assert first.solution == ("restart 1",)
+    assert first.task == "Bring S1 back."
     assert first.question == Question("Who leads?", ("S1", "S2"), 1, "It was elected.")
     assert first.narrative == "Some *text*.\n\n```\n## not a step\n```"
     assert second.title == "Second"
     assert second.narrative == "Nothing to do here."
-    assert (second.leader, second.goal, second.question) == (None, None, None)
+    assert (second.leader, second.goal, second.task, second.question) == (None,) * 4
 
 
 def test_what_is_not_said_has_a_default() -> None:
@@ -128,6 +130,12 @@ BROKEN = {
         "lessons/README.md",
     ),
     "goal without solution": (with_step('goal = "leader == 1"'), 7, "no solution", "solution"),
+    "goal without task": (
+        with_step('goal = "alive == 3"\nsolution = ["kill 1 2"]'),
+        7,
+        "has no task",
+        'task = "…"',
+    ),
     "empty goal": (with_step('goal = " "'), 7, "is empty", "leave the key out"),
     "one choice": (
         with_step('[question]\ntext = "T"\nwhy = "W"\nchoices = ["a"]'),
