@@ -416,51 +416,79 @@ async def connect(
     cannot be reached (TimeoutError: within 3 s); ValueError for a malformed address.
     """
     host, port = parse_address(address)
-    loop = asyncio.get_running_loop()
-    handshake = CallerHandshake(identity, caller, dst)
-    proven: asyncio.Future[None] = loop.create_future()
-
-    def answer(frame: Frame) -> None:
-        try:
-            connection.send(handshake.receive(frame))
-        except HandshakeError as error:
-            proven.set_exception(error)
-            connection.close(error.detail)
-            return
-        connection.caller, connection.peer = caller, dst
-        connection.receive = established
-        connection.splitter.limit = MAX_OBSERVATION if caller is Caller.OBSERVER else MAX_FRAME
-        proven.set_result(None)
-
-    def established(frame: Frame) -> None:
-        if isinstance(frame, _ANSWERS[caller]):
-            on_frame(frame)
-        elif isinstance(frame, Refused):
-            connection.close(f"refused: {printable(frame.detail, 300)}")
-        else:
-            connection.close(f"a server may not send {type(frame).__name__} here")
-
-    def lost(reason: str) -> None:
-        if not proven.done():
-            proven.set_exception(ConnectionError(f"{address}: {reason}"))
-        elif connection.peer is not None:
-            on_closed(reason)
-
-    connection = Connection(answer, lost)
-    opened = False
+    call = _Call(address, identity, caller, dst, on_frame, on_closed)
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
-            await loop.create_connection(lambda: connection, host, port)
-            connection.send(handshake.preamble)
-            await proven
-        opened = True
+            await asyncio.get_running_loop().create_connection(lambda: call.connection, host, port)
+            await call.handshake_done()
     except TimeoutError:
+        call.give_up()
         raise TimeoutError(f"{address}: no answer within {HANDSHAKE_SECONDS:g} s") from None
-    finally:
-        if not opened:
-            connection.peer = None
-            connection.close("the handshake failed")
-    return connection
+    except asyncio.CancelledError:
+        call.give_up()
+        raise
+    return call.connection
+
+
+class _Call:
+    """What the caller of a connection makes of the frames on it."""
+
+    def __init__(
+        self,
+        address: str,
+        identity: Identity,
+        caller: Caller,
+        dst: ServerId,
+        on_frame: Callable[[Frame], None],
+        on_closed: Callable[[str], None],
+    ) -> None:
+        self.connection = Connection(self._answer, self._lost)
+        self._handshake = CallerHandshake(identity, caller, dst)
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._address = address
+        self._caller = caller
+        self._dst = dst
+        self._on_frame = on_frame
+        self._on_closed = on_closed
+
+    async def handshake_done(self) -> None:
+        """Go through the handshake. Raises HandshakeError or ConnectionError."""
+        self.connection.send(self._handshake.preamble)
+        await self._done
+
+    def give_up(self) -> None:
+        """Close the connection, however far it came, and tell nobody."""
+        self._done.cancel()
+        self._on_closed = lambda reason: None
+        self.connection.close("the caller gave up")
+
+    def _answer(self, frame: Frame) -> None:
+        connection = self.connection
+        try:
+            connection.send(self._handshake.receive(frame))
+        except HandshakeError as error:
+            self._done.set_exception(error)
+            connection.close(error.detail)
+            return
+        connection.caller, connection.peer = self._caller, self._dst
+        connection.receive = self._take
+        observes = self._caller is Caller.OBSERVER
+        connection.splitter.limit = MAX_OBSERVATION if observes else MAX_FRAME
+        self._done.set_result(None)
+
+    def _take(self, frame: Frame) -> None:
+        if isinstance(frame, _ANSWERS[self._caller]):
+            self._on_frame(frame)
+        elif isinstance(frame, Refused):
+            self.connection.close(f"refused: {printable(frame.detail, 300)}")
+        else:
+            self.connection.close(f"a server may not send {type(frame).__name__} here")
+
+    def _lost(self, reason: str) -> None:
+        if not self._done.done():
+            self._done.set_exception(ConnectionError(f"{self._address}: {reason}"))
+        elif self.connection.peer is not None:
+            self._on_closed(reason)
 
 
 class PeerLink:
