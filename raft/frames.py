@@ -18,7 +18,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from raft.core.events import CoreEvent, Role, TimerKind
+from raft.core.events import ConfigurationChanged, CoreEvent, Role, TimerKind
 from raft.core.messages import Entry, Index, Message, ServerId, Term
 
 PROTOCOL_VERSION = 1
@@ -188,6 +188,7 @@ class ServerState:
 
     ``entries`` starts at index ``first_index``. ``votes`` are the voters that granted a
     candidate their vote. ``timer_deadline`` is in virtual seconds (0 with no timer armed).
+    ``snapshot_term`` is the term of the last entry before ``first_index``, 0 if there is none.
     """
 
     server: ServerId
@@ -206,6 +207,8 @@ class ServerState:
     timer_kind: TimerKind
     timer_deadline: float
     timer_interval: float
+    snapshot_term: Term
+    configuration: ConfigurationChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,7 @@ class ObservationsLost:
 
 @dataclass(frozen=True, slots=True)
 class BarrierReached:
-    """Answer to Barrier: everything asked for is done, and ``sent`` peer messages went out so far."""
+    """Answer to Barrier: what it waited for is done; ``sent`` peer messages went out so far."""
 
     token: int
     sent: int
@@ -240,7 +243,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class SetClock:
-    """From now on virtual time is ``virtual + rate · (monotonic clock − monotonic)`` (design §6)."""
+    """Virtual time is now ``virtual + rate · (monotonic clock − monotonic)`` (design §6)."""
 
     virtual: float
     monotonic: float

@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from raft.clock import VirtualClock
-from raft.core.core import Config, Core, Ready
-from raft.core.events import CoreEvent, EntriesTruncated, Role
+from raft.core.config import Config
+from raft.core.core import Core
+from raft.core.events import ConfigurationChanged, CoreEvent, EntriesTruncated, Role
 from raft.core.messages import Entry, EntryKind, Index, Message, ServerId, Term
+from raft.core.ready import Ready, Refused
 from raft.core.rules import Rules
 from raft.frames import (
     Barrier,
@@ -117,7 +119,10 @@ class Server:
             random.Random(seed),  # noqa: S311 - timeouts need no secrecy
             self.clock.now(),
             rules,
+            recovered.snapshot,
         )
+        if recovered.snapshot is not None:
+            machine.restore(recovered.snapshot.data)
         self.core.take_events()
         identity = Identity(config.cluster, config.core.server, config.secret)
         self._listener = Listener(identity, tuple(config.peers), self)
@@ -194,7 +199,7 @@ class Server:
 
     def _turn(self) -> None:
         self._turn_scheduled = False
-        while (ready := self.core.ready()) is not None:
+        while (ready := self.core.ready(self.clock.now())) is not None:
             self._work_off(ready)
         events = self.core.take_events()
         self._settle_proposals(events)
@@ -208,11 +213,13 @@ class Server:
     def _work_off(self, ready: Ready) -> None:
         # A leader's appends need not wait for its own disk (thesis §10.2.1) ...
         self._send(ready.messages)
-        if ready.hard_state is not None or ready.entries:
-            self._store.save(ready.hard_state, ready.first_index, ready.entries)
-        self.core.persisted(ready.number)
+        if ready.hard_state is not None or ready.first_index or ready.snapshot is not None:
+            self._store.save(ready.hard_state, ready.first_index, ready.entries, ready.snapshot)
+        self.core.persisted(ready.number, self.clock.now())
         # ... but votes and acknowledgements promise what is now on it.
         self._send(ready.messages_after_persist)
+        if ready.restore and ready.snapshot is not None:
+            self._machine.restore(ready.snapshot.data)
         if ready.committed_entries:
             self._apply(ready.first_committed, ready.committed_entries)
         for state in ready.read_states:
@@ -284,7 +291,7 @@ class Server:
             reply = Rejected(refusal)
         else:
             index = self.core.propose(data, self.clock.now())
-            if index is not None:
+            if not isinstance(index, Refused):
                 self._proposals[index] = _Proposal(self.core.term, connection, request_id)
                 self._schedule_turn()
                 return
@@ -293,7 +300,8 @@ class Server:
 
     def _read(self, connection: Connection, request_id: int, query: bytes) -> None:
         self._read_count += 1
-        if self.core.read_index(self._read_count, self.clock.now()):
+        leads = self.core.role is Role.LEADER
+        if leads and self.core.read_index(self._read_count, self.clock.now()):
             self._reads[self._read_count] = _PendingRead(connection, request_id, query)
             self._schedule_turn()
         else:
@@ -406,8 +414,8 @@ class Server:
             term=core.term,
             voted_for=core.voted_for,
             leader=core.leader,
-            first_index=Index(1),
-            entries=core.log.entries(1, core.log.last_index),
+            first_index=core.log.first_index,
+            entries=core.log.entries(core.log.first_index, core.log.last_index),
             commit_index=core.commit_index,
             last_applied=core.last_applied,
             votes=tuple(sorted(core.votes)),
@@ -418,6 +426,13 @@ class Server:
             timer_kind=core.timer_kind,
             timer_deadline=core.deadline,
             timer_interval=core.timer_interval,
+            snapshot_term=core.log.prev_term,
+            configuration=ConfigurationChanged(
+                core.configuration_index,
+                core.configuration.voters,
+                core.configuration.outgoing,
+                core.configuration.learners,
+            ),
         )
 
 

@@ -83,6 +83,13 @@ struct Event {
     messageIgnored @29 :Observe.MessageIgnored;
     serverState @30 :Observe.ServerState;
     observationsLost @31 :Observe.ObservationsLost;
+    preVoteCast @32 :Observe.PreVoteCast;
+    preVoteReceived @33 :Observe.PreVoteReceived;
+    configurationChanged @34 :Observe.ConfigurationChanged;
+    logCompacted @35 :Observe.LogCompacted;
+    snapshotSent @36 :Observe.SnapshotSent;
+    snapshotInstalled @37 :Observe.SnapshotInstalled;
+    transferChanged @38 :Observe.TransferChanged;
   }
 }
 
@@ -160,6 +167,13 @@ struct Message {
     requestVoteReply @1 :Messages.RequestVoteReply;
     appendEntries @2 :Messages.AppendEntries;
     appendEntriesReply @3 :Messages.AppendEntriesReply;
+    requestPreVote @4 :Messages.RequestPreVote;
+    requestPreVoteReply @5 :Messages.RequestPreVoteReply;
+    timeoutNow @6 :Messages.TimeoutNow;
+    installSnapshot @7 :Messages.InstallSnapshot;
+    installSnapshotReply @8 :Messages.InstallSnapshotReply;
+    readIndex @9 :Messages.ReadIndex;
+    readIndexReply @10 :Messages.ReadIndexReply;
   }
 }
 

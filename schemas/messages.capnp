@@ -11,7 +11,8 @@ struct Entries {
 
   terms @0 :List(UInt64);
   kinds @1 :List(UInt16);
-  # 0 no-op, appended by each new leader (§5.4.2, §8); 1 a command for the state machine.
+  # 0 no-op, appended by each new leader (§5.4.2, §8); 1 a command for the state machine;
+  # 2 a configuration, as JSON: who belongs to the cluster from here on (§6).
   datas @2 :List(Data);
 }
 
@@ -23,6 +24,8 @@ struct RequestVote {
   term @2 :UInt64;
   lastLogIndex @3 :UInt64;
   lastLogTerm @4 :UInt64;
+  transfer @5 :Bool;
+  # The leader itself asked for this election (TimeoutNow).
 }
 
 struct RequestVoteReply {
@@ -43,6 +46,7 @@ struct VoteOutcome {
     # The candidate's term is older than the voter's.
     alreadyVoted @2 :AlreadyVoted;
     logBehind @3 :LogBehind;
+    leaderAlive @4 :LeaderAlive;
   }
 }
 
@@ -57,6 +61,12 @@ struct LogBehind {
 
   lastLogIndex @0 :UInt64;
   lastLogTerm @1 :UInt64;
+}
+
+struct LeaderAlive {
+  # The voter heard from a leader less than an election timeout ago (§6; thesis §4.2.3).
+
+  leader @0 :UInt64;
 }
 
 struct AppendEntries {
@@ -108,4 +118,82 @@ struct Mismatch {
   # The term of the follower's entry there; 0: its log is shorter.
   firstIndex @2 :UInt64;
   # The first index the follower stores for conflictTerm, or one past its last entry.
+}
+
+struct RequestPreVote {
+  # A server asks whether it could win an election in term, the one after its own (thesis §9.6).
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  lastLogIndex @3 :UInt64;
+  lastLogTerm @4 :UInt64;
+}
+
+struct RequestPreVoteReply {
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  # The voter's own term.
+  electionTerm @3 :UInt64;
+  # The term that was asked about.
+  outcome @4 :VoteOutcome;
+}
+
+struct TimeoutNow {
+  # A leader asks a server to start an election at once and take over (thesis §3.10).
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+}
+
+struct InstallSnapshot {
+  # A leader sends a piece of its snapshot to a follower that lags too far behind (§7).
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  lastIndex @3 :UInt64;
+  lastTerm @4 :UInt64;
+  configuration @5 :Data;
+  # The one in force at lastIndex, as in an entry of kind 2.
+  size @6 :UInt64;
+  checksum @7 :UInt64;
+  # Of the whole snapshot: its bytes, and their CRC-32.
+  offset @8 :UInt64;
+  data @9 :Data;
+  # This piece of it, and where it belongs.
+  round @10 :UInt64;
+}
+
+struct InstallSnapshotReply {
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  lastIndex @3 :UInt64;
+  nextOffset @4 :UInt64;
+  # Where the leader should go on.
+  installed @5 :Bool;
+  # The follower has all that the snapshot stands for.
+  round @6 :UInt64;
+}
+
+struct ReadIndex {
+  # A follower asks its leader at which index a read is up to date (thesis §6.4).
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  context @3 :UInt64;
+}
+
+struct ReadIndexReply {
+  # Whoever has applied index may answer the read.
+
+  src @0 :UInt64;
+  dst @1 :UInt64;
+  term @2 :UInt64;
+  context @3 :UInt64;
+  index @4 :UInt64;
 }

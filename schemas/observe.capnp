@@ -27,6 +27,13 @@ struct Observation {
     applied @14 :Applied;
     progressChanged @15 :ProgressChanged;
     messageIgnored @16 :MessageIgnored;
+    preVoteCast @17 :PreVoteCast;
+    preVoteReceived @18 :PreVoteReceived;
+    configurationChanged @19 :ConfigurationChanged;
+    logCompacted @20 :LogCompacted;
+    snapshotSent @21 :SnapshotSent;
+    snapshotInstalled @22 :SnapshotInstalled;
+    transferChanged @23 :TransferChanged;
   }
 }
 
@@ -39,7 +46,7 @@ struct ServerState {
   pid @1 :UInt64;
   address @2 :Text;
   role @3 :UInt16;
-  # 0 follower, 1 candidate, 2 leader.
+  # 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
   term @4 :UInt64;
   votedFor @5 :UInt64;
   leader @6 :UInt64;
@@ -56,6 +63,9 @@ struct ServerState {
   timerDeadline @14 :Float64;
   # Virtual time; 0 with no timer armed.
   timerInterval @15 :Float64;
+  snapshotTerm @16 :UInt64;
+  # The term of the last entry before firstIndex, which a snapshot stands for (0: there is none).
+  configuration @17 :ConfigurationChanged;
 }
 
 struct FollowerProgress {
@@ -84,11 +94,12 @@ struct BarrierReached {
 
 struct RoleChanged {
   role @0 :UInt16;
-  # 0 follower, 1 candidate, 2 leader.
+  # 0 follower, 1 candidate, 2 leader, 3 pre-candidate.
   term @1 :UInt64;
   reason @2 :UInt16;
   # 0 started, 1 election timeout, 2 asked, 3 won the election, 4 saw a higher term,
-  # 5 a leader of this term exists.
+  # 5 a leader of this term exists, 6 the pre-votes were won, 7 no majority answers,
+  # 8 the leader hands over, 9 it was removed from the cluster.
 }
 
 struct TermChanged {
@@ -164,6 +175,64 @@ struct MessageIgnored {
   src @0 :UInt64;
   kind @1 :Text;
   reason @2 :Text;
+}
+
+struct PreVoteCast {
+  # The server said whether it would vote for a candidate in electionTerm.
+
+  electionTerm @0 :UInt64;
+  candidate @1 :UInt64;
+  outcome @2 :Messages.VoteOutcome;
+}
+
+struct PreVoteReceived {
+  # A pre-candidate counted an answer (its own first).
+
+  electionTerm @0 :UInt64;
+  voter @1 :UInt64;
+  outcome @2 :Messages.VoteOutcome;
+}
+
+struct ConfigurationChanged {
+  # Who belongs to the cluster, by the entry at index (0: from the beginning).
+
+  index @0 :UInt64;
+  voters @1 :List(UInt64);
+  outgoing @2 :List(UInt64);
+  # The old voters while the configuration is joint.
+  learners @3 :List(UInt64);
+}
+
+struct LogCompacted {
+  # A snapshot up to index was taken; the log starts at firstIndex now (§7).
+
+  index @0 :UInt64;
+  term @1 :UInt64;
+  firstIndex @2 :UInt64;
+}
+
+struct SnapshotSent {
+  # A leader sent a follower the bytes of a snapshot from offset on, size in all.
+
+  follower @0 :UInt64;
+  index @1 :UInt64;
+  offset @2 :UInt64;
+  size @3 :UInt64;
+}
+
+struct SnapshotInstalled {
+  # A leader's snapshot up to index replaced this server's state. Retained: the log goes on
+  # behind it; otherwise all of the log was discarded.
+
+  index @0 :UInt64;
+  term @1 :UInt64;
+  retained @2 :Bool;
+}
+
+struct TransferChanged {
+  # A leader hands its leadership to target; 0: no longer.
+
+  target @0 :UInt64;
 }
 
 # --- Control, from an observer to the server ------------------------------------------------

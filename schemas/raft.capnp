@@ -33,6 +33,15 @@ struct Envelope {
     campaign @13 :Void;
     # Start an election now, as if the election timer had fired. A leader ignores it.
     barrier @14 :Observe.Barrier;
+
+    # From a peer, too
+    requestPreVote @15 :Messages.RequestPreVote;
+    requestPreVoteReply @16 :Messages.RequestPreVoteReply;
+    timeoutNow @17 :Messages.TimeoutNow;
+    installSnapshot @18 :Messages.InstallSnapshot;
+    installSnapshotReply @19 :Messages.InstallSnapshotReply;
+    readIndex @20 :Messages.ReadIndex;
+    readIndexReply @21 :Messages.ReadIndexReply;
   }
 }
 

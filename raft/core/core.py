@@ -3,118 +3,65 @@
 Feed it messages, time and proposals; take :class:`Ready` from it and do what it says::
 
     core.step(message, now)          core.ready()  →  send messages
-    core.tick(now)                                    save hard state and entries, then
+    core.tick(now)                                    save hard state, snapshot, entries, then
     core.propose(data, now)                           core.persisted(ready.number)
     core.read_index(context, now)                     send messages_after_persist
-                                                      apply committed entries, then
-                                                      core.applied(index)
+                                                      restore the snapshot, apply what is
+                                                      committed, then core.applied(index)
 
-Figure 2 of the paper, in the order of this file: all servers, elections, the follower's
-side of AppendEntries, the leader's side, reads, output. Decisions are in ``rules.py``.
+Figure 2 of the paper by its boxes: "State" is in ``state.py``; "Rules for Servers" is here for
+all servers, in ``candidate.py`` and ``leader.py`` for those; what receivers of the RPCs do is
+in ``follower.py``; every decision is a method of ``rules.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from random import Random
 
-from raft.core.events import (
-    Applied,
-    CommitAdvanced,
-    CoreEvent,
-    EntriesAppended,
-    EntriesTruncated,
-    LeaderChanged,
-    MessageIgnored,
-    ProgressChanged,
-    Role,
-    RoleChanged,
-    RoleReason,
-    TermChanged,
-    TimerArmed,
-    TimerKind,
-    VoteCast,
-    VoteReceived,
+from raft.core.candidate import Election, PreElection
+from raft.core.config import Config
+from raft.core.events import Applied, CoreEvent, Role, RoleChanged, RoleReason, TimerKind
+from raft.core.follower import (
+    SnapshotReceiver,
+    is_disruptive,
+    on_append_entries,
+    on_request_pre_vote,
+    on_request_vote,
+    refuse_append,
+    refuse_disruption,
+    refuse_snapshot,
 )
-from raft.core.log import HardState, InvariantViolation, Log, LogSlice
+from raft.core.leader import Leadership
+from raft.core.log import HardState, Log, Snapshot
+from raft.core.membership import Change, Configuration
 from raft.core.messages import (
-    Appended,
     AppendEntries,
     AppendEntriesReply,
-    AppendOutcome,
     Entry,
-    EntryKind,
-    Granted,
     Index,
+    InstallSnapshot,
+    InstallSnapshotReply,
     Message,
-    Mismatch,
+    ReadIndex,
+    ReadIndexReply,
+    RequestPreVote,
+    RequestPreVoteReply,
     RequestVote,
     RequestVoteReply,
     ServerId,
-    StaleTerm,
     Term,
+    TimeoutNow,
 )
 from raft.core.progress import Progress
-from raft.core.quorum import is_quorum, quorum_index
-from raft.core.readonly import PendingRead, ReadQueue, ReadState
+from raft.core.readonly import ReadRequest, ReadState
+from raft.core.ready import Ready, Refusal, Refused
 from raft.core.rules import Rules
+from raft.core.state import State
 
+__all__ = ["Config", "Core", "Ready", "Refusal", "Refused"]
 
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What a server knows from the start. Times are in seconds.
-
-    ``members`` are all servers of the cluster, this one included. Election timeouts are drawn
-    anew for each wait; heartbeats must be much more frequent (§5.6).
-    """
-
-    server: ServerId
-    members: tuple[ServerId, ...]
-    election_timeout_min: float = 0.150
-    election_timeout_max: float = 0.300
-    heartbeat_interval: float = 0.050
-    max_append_bytes: int = 256 * 1024
-    """An AppendEntries carries as many entries as fit in this many bytes, but at least one."""
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a configuration that cannot work."""
-        if self.server not in self.members:
-            raise ValueError(f"server {self.server} is not among the members {self.members}")
-        if len(set(self.members)) != len(self.members) or min(self.members) < 1:
-            raise ValueError(f"members must be distinct numbers from 1, not {self.members}")
-        if not 0 < self.heartbeat_interval < self.election_timeout_min:
-            raise ValueError(
-                f"heartbeats every {self.heartbeat_interval} s must be more frequent than "
-                f"election timeouts of {self.election_timeout_min} s"
-            )
-        if self.election_timeout_min > self.election_timeout_max:
-            raise ValueError(
-                f"the shortest election timeout, {self.election_timeout_min} s, "
-                f"is longer than the longest, {self.election_timeout_max} s"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Work that the core hands out, to be done in this order.
-
-    ``messages`` may leave at once. ``hard_state`` and ``entries`` (from ``first_index`` on,
-    replacing whatever a store has there) go to the disk; then call ``persisted(number)``, send
-    ``messages_after_persist``, which promise what was just stored, and apply
-    ``committed_entries`` (the first at ``first_committed``). ``read_states`` are reads that may
-    be answered when their index is applied.
-    """
-
-    number: int
-    hard_state: HardState | None
-    first_index: Index
-    entries: tuple[Entry, ...]
-    messages: tuple[Message, ...]
-    messages_after_persist: tuple[Message, ...]
-    first_committed: Index
-    committed_entries: tuple[Entry, ...]
-    read_states: tuple[ReadState, ...]
+_NOT_LEADER = Refused(Refusal.NOT_LEADER, "this server does not lead")
 
 
 class Core:
@@ -128,490 +75,402 @@ class Core:
         random: Random,
         now: float,
         rules: Rules | None = None,
+        snapshot: Snapshot | None = None,
     ) -> None:
+        """Start from what the disk holds: ``entries`` follow on ``snapshot``, or on nothing."""
         self.config = config
         self.rules = rules or Rules()
-        self._random = random
-        self._peers = tuple(m for m in config.members if m != config.server)
-
-        # Persistent state on all servers (Figure 2).
-        self.term = hard_state.term
-        self.voted_for = hard_state.voted_for
-        self.log = Log(entries)
-
-        # Volatile state on all servers.
-        self.commit_index = Index(0)
-        self.last_applied = Index(0)
-        self.role = Role.FOLLOWER
-        self.leader: ServerId | None = None
-
-        # Volatile state on candidates and leaders.
-        self.votes: set[ServerId] = set()
-        self.progress: dict[ServerId, Progress] = {}
-        self._reads = ReadQueue()
-        self._round = 0
-        self._broadcast_due = False
-
-        # What has been handed out, and what is still to be.
-        self._saved_hard_state = hard_state
-        self._stable_index = self.log.last_index
-        self._unsaved_from = Index(self.log.last_index + 1)
-        self._in_save: dict[int, tuple[Index, Term]] = {}
-        self._handed_to_apply = Index(0)
+        self._state = State(config, self.rules, random, hard_state, snapshot, entries)
+        self._election: Election | None = None
+        self._pre_election: PreElection | None = None
+        self._leadership: Leadership | None = None
+        self._receiver = SnapshotReceiver(self._state)
         self._ready_number = 0
-        self._messages: list[Message] = []
-        self._after_persist: list[Message] = []
-        self._read_states: list[ReadState] = []
-        self._events: list[CoreEvent] = []
+        self._handed_to_apply = self._state.commit_index
+        self._state.emit(RoleChanged(Role.FOLLOWER, self.term, RoleReason.STARTED))
+        self._state.arm_election_timer(now)
 
-        self.timer_kind = TimerKind.ELECTION
-        self.deadline = 0.0
-        self.timer_interval = 0.0
-        self._emit(RoleChanged(self.role, self.term, RoleReason.STARTED))
-        self._arm_election_timer(now)
+    # --- State, for whoever asks -----------------------------------------------------------------
 
-    # --- Inputs ----------------------------------------------------------------------------
+    @property
+    def term(self) -> Term:
+        """The current term."""
+        return self._state.term
+
+    @property
+    def voted_for(self) -> ServerId | None:
+        """Who got this server's vote of the current term."""
+        return self._state.voted_for
+
+    @property
+    def log(self) -> Log:
+        """The log, from the snapshot on. Not to be changed."""
+        return self._state.log
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """What stands for the entries that are gone from the log."""
+        return self._state.snapshot
+
+    @property
+    def configuration(self) -> Configuration:
+        """The members, by the latest configuration in the log."""
+        return self._state.configuration
+
+    @property
+    def configuration_index(self) -> Index:
+        """The index of the entry in which that configuration stands."""
+        return self._state.configurations.index
+
+    @property
+    def commit_index(self) -> Index:
+        """The highest index known to be committed."""
+        return self._state.commit_index
+
+    @property
+    def last_applied(self) -> Index:
+        """The highest index that the state machine has applied."""
+        return self._state.last_applied
+
+    @property
+    def role(self) -> Role:
+        """What this server is at the moment."""
+        return self._state.role
+
+    @property
+    def leader(self) -> ServerId | None:
+        """Who leads the current term, as far as this server knows."""
+        return self._state.leader
+
+    @property
+    def votes(self) -> frozenset[ServerId]:
+        """Who granted a candidate its vote, or would (pre-candidate)."""
+        election = self._election or self._pre_election
+        return frozenset(election.granted) if election else frozenset()
+
+    @property
+    def progress(self) -> Mapping[ServerId, Progress]:
+        """What a leader knows of the others; empty for everybody else."""
+        return self._leadership.progress if self._leadership else {}
+
+    @property
+    def transferee(self) -> ServerId | None:
+        """To whom a leader hands its leadership at the moment."""
+        return self._leadership.transferee if self._leadership else None
+
+    @property
+    def deadline(self) -> float:
+        """When ``tick`` is next wanted, in virtual seconds."""
+        return self._state.deadline
+
+    @property
+    def timer_kind(self) -> TimerKind:
+        """What the one timer is for."""
+        return self._state.timer_kind
+
+    @property
+    def timer_interval(self) -> float:
+        """What the timer was set to, in seconds."""
+        return self._state.timer_interval
+
+    # --- Inputs: time and people -----------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Let time pass: a due timer fires, once. ``deadline`` tells when to call next."""
-        if now < self.deadline:
+        if now < self._state.deadline:
             return
-        if self.role is Role.LEADER:
-            # Leaders: send heartbeats during idle periods to prevent election timeouts (§5.2).
-            self._broadcast_due = True
-            self._arm_heartbeat_timer(now)
-        else:
-            self._start_election(now, RoleReason.ELECTION_TIMEOUT)
+        if self._leadership is None:
+            self._campaign(now, RoleReason.ELECTION_TIMEOUT)
+        elif (reason := self._leadership.tick(now)) is not None:
+            self._become_follower(reason, now)
 
     def campaign(self, now: float) -> bool:
-        """Start an election at once, as if the timer had fired. False: this server leads."""
-        if self.role is Role.LEADER:
+        """Let the election timer fire at once; False: this server leads, or may not."""
+        if self._leadership is not None or not self.configuration.is_voter(self._state.me):
             return False
-        self._start_election(now, RoleReason.ASKED)
+        self._campaign(now, RoleReason.ASKED)
         return True
 
     def wait_anew(self, now: float) -> None:
         """Begin the wait for a leader at ``now``: what time it is was not known before."""
-        self._arm(TimerKind.ELECTION, now, self.timer_interval)
+        self._state.arm(TimerKind.ELECTION, now, self._state.timer_interval)
 
-    def step(self, message: Message, now: float) -> None:
-        """Take in a message from another server."""
-        if message.dst != self.config.server or message.src not in self._peers:
-            self._ignore(message, "it is not between this server and another of its cluster")
-            return
-        # All servers: a higher term makes this server a follower in that term (§5.1).
-        if self.rules.is_newer_term(message.term, self.term):
-            self._enter_term(message.term)
-            self._become_follower(RoleReason.HIGHER_TERM, now)
-        match message:
-            case RequestVote():
-                self._on_request_vote(message, now)
-            case RequestVoteReply():
-                self._on_vote_reply(message, now)
-            case AppendEntries():
-                self._on_append_entries(message, now)
-            case AppendEntriesReply():
-                self._on_append_reply(message)
+    def forget_leader(self) -> None:
+        """Stop holding to a leader that is known to be gone: others may be elected at once."""
+        if self._leadership is None:
+            self._state.set_leader(None)
 
-    def propose(self, data: bytes, now: float) -> Index | None:
-        """Append a command to the log of a leader and return its index; None: not the leader.
+    def transfer_leadership(self, to: ServerId | None, now: float) -> Refused | None:
+        """Hand leadership to ``to``, or to whoever is best (thesis §3.10); None: it began.
 
-        Leaders: a command from a client is appended, and answered once it is applied (§5.3).
+        It ends with another leader, or is given up after an election timeout.
         """
-        if self.role is not Role.LEADER:
-            return None
-        self._append((Entry(self.term, EntryKind.COMMAND, data),))
-        return self.log.last_index
+        if self._leadership is None:
+            return _NOT_LEADER
+        return self._leadership.transfer(to, now)
+
+    # --- Inputs: clients -------------------------------------------------------------------------
+
+    def propose(self, data: bytes, now: float) -> Index | Refused:
+        """Append a command to the log of a leader; return its index."""
+        if self._leadership is None:
+            return _NOT_LEADER
+        return self._leadership.propose(data, now)
+
+    def propose_change(
+        self, changes: Iterable[Change], now: float, expected_index: Index | None = None
+    ) -> Index | Refused:
+        """Begin to change the members; return the index of the first step's entry (§6).
+
+        With ``expected_index`` only if the configuration is still the one at that index.
+        """
+        if self._leadership is None:
+            return _NOT_LEADER
+        return self._leadership.change(changes, expected_index, now)
 
     def read_index(self, context: int, now: float) -> bool:
-        """Ask for the index at which a read sees every acknowledged write; False: not the leader.
+        """Ask for the index at which a read sees every acknowledged write; False: ask elsewhere.
 
-        The answer comes as a ReadState with the same ``context``. It never comes if this
-        server stops leading first: watch its role.
+        The answer comes as a ReadState with the same ``context``, or never: if leadership
+        changes first, or a message is lost. A follower asks its leader; so that no late
+        answer meets another question, contexts must not repeat, not even after a restart.
         """
-        if self.role is not Role.LEADER:
+        state = self._state
+        if self._leadership is not None:
+            self._leadership.read(ReadRequest(state.me, context))
+            return True
+        if state.leader is None:
             return False
-        if self.rules.may_read(self.log.term_at(self.commit_index), self.term):
-            self._confirm_leadership(context)
-        else:
-            self._reads.wait_for_commit(context)
+        state.send(ReadIndex(state.me, state.leader, state.term, context))
         return True
 
-    def persisted(self, number: int) -> None:
-        """Note that hard state and entries of Ready ``number`` are on disk, in their order.
+    def lease_read(self, now: float) -> Index | None:
+        """Return the index for a read that asks nobody; None: no lease (thesis §6.4.1)."""
+        return self._leadership.lease_read(now) if self._leadership else None
 
-        Raises InvariantViolation for another Ready than the oldest that is not: what is stored
-        before what precedes it is no log yet.
-        """
-        if number != next(iter(self._in_save), None):
-            raise self._violation(f"Ready {number} is stored out of order")
-        last_index, last_term = self._in_save.pop(number)
-        # ABA: entries saved then may have been replaced since; only what is still there counts.
-        if self.log.term_at(last_index) != last_term:
-            return
-        self._stable_index = max(self._stable_index, last_index)
-        if self.role is Role.LEADER:
-            self._advance_commit()
+    # --- Inputs: the state machine and the disk --------------------------------------------------
+
+    def persisted(self, number: int, now: float) -> None:
+        """Note that what Ready ``number`` wanted stored is on disk, in whatever order."""
+        self._state.saves.completed(number)
+        self._advance_commit(now)
 
     def applied(self, index: Index) -> None:
         """Note that the state machine has applied everything up to ``index``."""
-        if not self.last_applied <= index <= self.commit_index:
-            raise self._violation(f"applied {index} is outside of what is committed")
-        self.last_applied = index
-        self._emit(Applied(index))
+        state = self._state
+        if not state.last_applied <= index <= state.commit_index:
+            raise state.violation(f"applied {index} is outside of what is committed")
+        state.last_applied = index
+        state.emit(Applied(index))
 
-    # --- All servers: terms, roles, timers -----------------------------------------------------
+    def compact(self, data: bytes, keep_entries: int = 0) -> None:
+        """Let ``data``, the state machine after ``last_applied``, stand for the log up to there.
 
-    def _enter_term(self, term: Term) -> None:
-        if term <= self.term:
-            raise self._violation(f"terms only grow, but {term} follows {self.term}")
-        self.term = term
-        self.voted_for = None
-        self._emit(TermChanged(term))
-        self._set_leader(None)
+        The newest ``keep_entries`` of the entries stay in memory, for followers that lag little.
+        """
+        state = self._state
+        index = state.last_applied
+        term = state.log.term_at(index)
+        if term is None or index == 0 or (state.snapshot and state.snapshot.index >= index):
+            return
+        snapshot = Snapshot(index, term, state.configurations.at(index), data)
+        state.compact(snapshot, Index(index - keep_entries + 1))
 
-    def _become_follower(self, reason: RoleReason, now: float) -> None:
-        was_leader = self.role is Role.LEADER
-        if self.role is not Role.FOLLOWER:
-            self.role = Role.FOLLOWER
-            self.votes = set()
-            self.progress = {}
-            self._reads = ReadQueue()
-            self._emit(RoleChanged(self.role, self.term, reason))
-        if was_leader:
-            # A leader's timer was for heartbeats; others keep the election timeout they wait for.
-            self._arm_election_timer(now)
+    # --- Inputs: messages ------------------------------------------------------------------------
 
-    def _set_leader(self, leader: ServerId | None) -> None:
-        if leader != self.leader:
-            self.leader = leader
-            self._emit(LeaderChanged(self.term, leader))
+    def step(self, message: Message, now: float) -> None:
+        """Take in a message from another server of the cluster, or one that was or will be."""
+        state = self._state
+        if message.dst != state.me or message.src == state.me:
+            state.ignore(message, "it is not from another server to this one")
+            return
+        match message:
+            case RequestPreVote():
+                self._on_request_pre_vote(message, now)
+                return
+            case RequestVote() if is_disruptive(state, message, now):
+                refuse_disruption(state, message)
+                return
+        # All servers: a higher term makes this server a follower in that term (§5.1).
+        if self.rules.is_newer_term(message.term, state.term):
+            state.enter_term(message.term)
+            self._become_follower(RoleReason.HIGHER_TERM, now)
+        match message:
+            case RequestVote():
+                on_request_vote(state, message, now)
+            case AppendEntries():
+                if self.rules.is_stale_request(message.term, state.term):
+                    refuse_append(state, message)
+                else:
+                    self._follow(message, now)
+                    on_append_entries(state, message)
+            case InstallSnapshot():
+                if self.rules.is_stale_request(message.term, state.term):
+                    refuse_snapshot(state, message)
+                else:
+                    self._follow(message, now)
+                    self._on_snapshot(message, now)
+            case _:
+                self._on_other(message, now)
 
-    def _arm_election_timer(self, now: float) -> None:
-        config = self.config
-        timeout = self.rules.election_timeout(
-            self._random, config.election_timeout_min, config.election_timeout_max
-        )
-        self._arm(TimerKind.ELECTION, now, timeout)
+    def _on_other(self, message: Message, now: float) -> None:
+        """Take in a reply, or what servers ask of each other within a term."""
+        state = self._state
+        if self.rules.is_stale_reply(message, state.term):
+            state.ignore(message, f"it answers a request of term {message.term}")
+            return
+        match message:
+            case RequestVoteReply() if self._election is not None:
+                self._election.on_reply(message)
+                self._lead_if_elected(now)
+            case RequestPreVoteReply() if self._pre_election is not None:
+                self._pre_election.on_reply(message)
+                self._elect_if_hopeful(now)
+            case AppendEntriesReply() if self._leadership is not None:
+                self._leadership.on_append_reply(message, now)
+                self._advance_commit(now)
+            case InstallSnapshotReply() if self._leadership is not None:
+                self._leadership.on_snapshot_reply(message, now)
+                self._advance_commit(now)
+            case ReadIndex() if self._leadership is not None:
+                self._leadership.read(ReadRequest(message.src, message.context))
+            case ReadIndexReply():
+                state.outbox.read_states.append(ReadState(message.context, message.index))
+            case TimeoutNow() if message.src == state.leader and self._may_campaign:
+                self._start_election(now, RoleReason.TRANSFER)
+            case RequestVoteReply() | RequestPreVoteReply():
+                state.ignore(message, "the election is over")
+            case TimeoutNow():
+                state.ignore(message, "this server may not take over")
+            case _:
+                state.ignore(message, "this server does not lead")
 
-    def _arm_heartbeat_timer(self, now: float) -> None:
-        self._arm(TimerKind.HEARTBEAT, now, self.config.heartbeat_interval)
+    def _follow(self, message: AppendEntries | InstallSnapshot, now: float) -> None:
+        """Take the sender for the leader of this term; an election is over (§5.2)."""
+        state = self._state
+        if self._leadership is not None:
+            raise state.violation(f"S{message.src} also leads term {state.term}")
+        self._become_follower(RoleReason.LEADER_EXISTS, now)
+        state.set_leader(message.src)
+        state.leader_heard_at = now
+        state.arm_election_timer(now)
 
-    def _arm(self, kind: TimerKind, now: float, interval: float) -> None:
-        self.timer_kind = kind
-        self.timer_interval = interval
-        self.deadline = now + interval
-        self._emit(TimerArmed(kind, self.deadline, interval))
+    def _on_snapshot(self, message: InstallSnapshot, now: float) -> None:
+        before = self._state.commit_index
+        self._receiver.receive(message)
+        if self._state.commit_index == before:
+            return
+        snapshot = self._state.snapshot
+        assert snapshot is not None
+        self._handed_to_apply = max(self._handed_to_apply, snapshot.index)
+        self._state.last_applied = max(self._state.last_applied, snapshot.index)
+        term = self.rules.term_after_snapshot(snapshot, self.term)
+        if term != self.term:
+            self._state.term = term
 
-    # --- Elections (§5.2) --------------------------------------------------------------------
+    def _on_request_pre_vote(self, message: RequestPreVote, now: float) -> None:
+        term = self.rules.term_after_pre_vote(message.term, self.term)
+        if term > self.term:
+            self._state.enter_term(term)
+            self._become_follower(RoleReason.HIGHER_TERM, now)
+        on_request_pre_vote(self._state, message, now)
+
+    # --- Roles (Figure 4) ------------------------------------------------------------------------
+
+    @property
+    def _may_campaign(self) -> bool:
+        return self.configuration.is_voter(self._state.me)
+
+    def _campaign(self, now: float, reason: RoleReason) -> None:
+        """Convert to candidate, by way of a pre-vote if so configured (§5.2; thesis §9.6)."""
+        if not self._may_campaign:
+            # Learners, and servers that were removed, wait to be called.
+            self._state.arm_election_timer(now)
+        elif self.config.pre_vote:
+            self._election = None
+            self._pre_election = PreElection(self._state, now, reason)
+            self._elect_if_hopeful(now)
+        else:
+            self._start_election(now, reason)
+
+    def _elect_if_hopeful(self, now: float) -> None:
+        if self._pre_election is not None and self._pre_election.won:
+            self._start_election(now, RoleReason.PRE_VOTES_WON)
 
     def _start_election(self, now: float, reason: RoleReason) -> None:
-        """Candidates: increment currentTerm, vote for self, reset timer, ask all others."""
-        self._enter_term(self.rules.next_term(self.term))
-        self.role = Role.CANDIDATE
-        self.voted_for = self.config.server
-        self.votes = set()
-        self._emit(RoleChanged(self.role, self.term, reason))
-        self._arm_election_timer(now)
-        for peer in self._peers:
-            self._after_persist.append(
-                RequestVote(
-                    self.config.server, peer, self.term, self.log.last_index, self.log.last_term
-                )
-            )
-        self._count_vote(self.config.server, now)
+        self._pre_election = None
+        self._election = Election(self._state, now, reason)
+        self._lead_if_elected(now)
 
-    def _on_request_vote(self, request: RequestVote, now: float) -> None:
-        """RequestVote, receiver implementation 1 and 2."""
-        outcome = self.rules.vote(request, self.term, self.voted_for, self.log)
-        if isinstance(outcome, Granted):
-            self.voted_for = request.src
-            # Followers: granting a vote resets the election timeout; refusing does not (§5.2).
-            self._arm_election_timer(now)
-        self._emit(VoteCast(self.term, request.src, outcome))
-        self._after_persist.append(
-            RequestVoteReply(self.config.server, request.src, self.term, outcome)
-        )
+    def _lead_if_elected(self, now: float) -> None:
+        if self._election is not None and self._election.won:
+            self._election = None
+            self._leadership = Leadership(self._state, now)
 
-    def _on_vote_reply(self, reply: RequestVoteReply, now: float) -> None:
-        if self.rules.is_stale_reply(reply, self.term):
-            self._ignore(reply, f"it answers a request of term {reply.term}")
-        elif self.role is not Role.CANDIDATE:
-            self._ignore(reply, "the election is over")
-        elif isinstance(reply.outcome, Granted):
-            self._count_vote(reply.src, now)
-        else:
-            self._emit(VoteReceived(self.term, reply.src, reply.outcome))
+    def _become_follower(self, reason: RoleReason, now: float) -> None:
+        state = self._state
+        led = self._leadership is not None
+        self._election = self._pre_election = self._leadership = None
+        if state.role is not Role.FOLLOWER:
+            state.role = Role.FOLLOWER
+            state.emit(RoleChanged(state.role, state.term, reason))
+        if led:
+            if state.leader == state.me:
+                state.set_leader(None)
+            # A leader's timer was for heartbeats; others keep the timeout they wait for.
+            state.arm_election_timer(now)
 
-    def _count_vote(self, voter: ServerId, now: float) -> None:
-        """Candidates: votes from a majority of servers make a leader."""
-        self.votes.add(voter)
-        self._emit(VoteReceived(self.term, voter, Granted()))
-        members = self.config.members
-        if is_quorum(members, self.votes, self.rules.quorum(len(members))):
-            self._become_leader(now)
-
-    def _become_leader(self, now: float) -> None:
-        """Leaders: nextIndex starts after the last entry; a heartbeat goes out upon election.
-
-        The heartbeat carries a no-op, the first entry of the term: only when it commits does
-        the leader know which older entries are committed (§5.4.2, §8).
-        """
-        self.role = Role.LEADER
-        self._round = 0
-        next_index = Index(self.log.last_index + 1)
-        self.progress = {peer: Progress(next_index) for peer in self._peers}
-        self._emit(RoleChanged(self.role, self.term, RoleReason.WON_ELECTION))
-        self._set_leader(self.config.server)
-        for peer in self._peers:
-            self._emit(ProgressChanged(peer, next_index, Index(0)))
-        self._append((Entry(self.term, EntryKind.NOOP),))
-        self._broadcast_due = True
-        self._arm_heartbeat_timer(now)
-
-    # --- AppendEntries, receiver implementation (§5.3) -----------------------------------------
-
-    def _on_append_entries(self, request: AppendEntries, now: float) -> None:
-        if self.rules.is_stale_request(request.term, self.term):
-            # 1. Reply false if term < currentTerm.
-            self._reply_to_append(request, StaleTerm())
+    def _advance_commit(self, now: float) -> None:
+        if self._leadership is None:
             return
-        if self.role is Role.LEADER:
-            raise self._violation(f"S{request.src} also leads term {self.term}")
-        fault = LogSlice(request.prev_log_index, request.prev_log_term, request.entries).fault(
-            request.term
-        )
-        if fault is not None:
-            self._ignore(request, fault)
-            return
-        # Candidates: a leader of this term exists; the election is over (§5.2).
-        self._become_follower(RoleReason.LEADER_EXISTS, now)
-        self._set_leader(request.src)
-        self._arm_election_timer(now)
-        if not self.rules.matches(self.log, request.prev_log_index, request.prev_log_term):
-            # 2. Reply false if there is no entry at prevLogIndex with prevLogTerm.
-            self._reply_to_append(request, self.rules.conflict(self.log, request.prev_log_index))
-            return
-        self._take_entries(request)
-        match_index = self.rules.match_index(request, self.log)
-        # 5. If leaderCommit > commitIndex, follow it as far as the logs are known to match.
-        self._commit_to(
-            self.rules.follower_commit(request.leader_commit, match_index, self.commit_index)
-        )
-        self._reply_to_append(request, Appended(match_index))
+        self._leadership.advance_commit(now)
+        if self._leadership.removed:
+            # The others must learn that the change which removed this server is committed.
+            self._leadership.send_last_appends(now)
+            self._become_follower(RoleReason.REMOVED, now)
 
-    def _take_entries(self, request: AppendEntries) -> None:
-        known = self.rules.first_new(self.log, request)
-        new = request.entries[known:]
-        if not new:
-            return
-        first_new = Index(request.prev_log_index + 1 + known)
-        if self.rules.conflicts(self.log, first_new):
-            # 3. An existing entry conflicts with a new one: delete it and all that follow it.
-            self._truncate(first_new)
-        # 4. Append any new entries not already in the log.
-        self._append(new)
+    # --- Output ----------------------------------------------------------------------------------
 
-    def _reply_to_append(self, request: AppendEntries, outcome: AppendOutcome) -> None:
-        self._after_persist.append(
-            AppendEntriesReply(self.config.server, request.src, self.term, outcome, request.round)
-        )
-
-    # --- Leaders (§5.3, §5.4) ------------------------------------------------------------------
-
-    def _on_append_reply(self, reply: AppendEntriesReply) -> None:
-        if self.rules.is_stale_reply(reply, self.term):
-            self._ignore(reply, f"it answers a request of term {reply.term}")
-            return
-        if self.role is not Role.LEADER:
-            self._ignore(reply, "this server does not lead")
-            return
-        if isinstance(reply.outcome, StaleTerm):
-            self._ignore(reply, "it refuses a term that it shares")
-            return
-        progress = self.progress[reply.src]
-        before = replace(progress)
-        progress.round = max(progress.round, reply.round)
-        match reply.outcome:
-            case Appended(match_index):
-                # If successful: update nextIndex and matchIndex for follower.
-                self._check_acknowledged(reply.src, match_index)
-                progress.acknowledged(match_index)
-            case Mismatch() as conflict:
-                # If it fails because of log inconsistency: decrement nextIndex and retry.
-                retry_from = self.rules.retry_from(self.log, conflict)
-                if not progress.refused(conflict.prev_log_index, retry_from):
-                    self._ignore(reply, "a later answer has overtaken this refusal")
-        if (progress.next_index, progress.match_index) != (before.next_index, before.match_index):
-            self._emit(ProgressChanged(reply.src, progress.next_index, progress.match_index))
-        if progress.match_index > before.match_index:
-            self._advance_commit()
-        self._confirm_reads()
-
-    def _check_acknowledged(self, follower: ServerId, match_index: Index) -> None:
-        if match_index > self.log.last_index:
-            raise self._violation(
-                f"S{follower} acknowledges index {match_index} of a log of {self.log.last_index}"
-            )
-
-    def _advance_commit(self) -> None:
-        """Leaders: if a majority has an entry of the current term, commit it (§5.3, §5.4.2).
-
-        The leader's own log counts as far as it is on its disk.
-        """
-        matched = [self._stable_index, *(p.match_index for p in self.progress.values())]
-        index = Index(quorum_index(matched, self.rules.quorum(len(matched))))
-        if index <= self.commit_index:
-            return
-        term = self.log.term_at(index)
-        if term is not None and self.rules.may_commit(term, self.term):
-            self._commit_to(index)
-            for context in self._reads.take_early():
-                self._confirm_leadership(context)
-
-    def _send_appends(self) -> None:
-        """Leaders: send each follower what it lacks, from nextIndex on (§5.3)."""
-        if self._broadcast_due:
-            self._round += 1
-        for peer, progress in self.progress.items():
-            if self._broadcast_due:
-                progress.waiting = False
-            if self._broadcast_due or progress.may_send(self.log.last_index):
-                self._send_append(peer, progress)
-                while progress.may_send(self.log.last_index):
-                    self._send_append(peer, progress)
-        self._broadcast_due = False
-
-    def _send_append(self, peer: ServerId, progress: Progress) -> None:
-        prev_index = Index(progress.next_index - 1)
-        prev_term = self.log.term_at(prev_index)
-        if prev_term is None:
-            raise self._violation(f"nextIndex {progress.next_index} of S{peer} is past the log")
-        entries = self._batch_from(progress.next_index)
-        self._messages.append(
-            AppendEntries(
-                self.config.server,
-                peer,
-                self.term,
-                prev_index,
-                prev_term,
-                entries,
-                self.commit_index,
-                self._round,
-            )
-        )
-        before = progress.next_index
-        if entries:
-            progress.sent(Index(prev_index + len(entries)))
-        if progress.next_index != before:
-            self._emit(ProgressChanged(peer, progress.next_index, progress.match_index))
-
-    def _batch_from(self, first: Index) -> tuple[Entry, ...]:
-        size = 0
-        last = first
-        while last <= self.log.last_index:
-            size += len(self.log.entry(last).data) + 32
-            if size > self.config.max_append_bytes and last > first:
-                break
-            last = Index(last + 1)
-        return self.log.entries(first, last - 1)
-
-    # --- Reads (§8) --------------------------------------------------------------------------
-
-    def _confirm_leadership(self, context: int) -> None:
-        """Note the commitIndex, then hear from a majority in a round that begins after now."""
-        self._reads.wait_for_round(PendingRead(context, self._round + 1, self.commit_index))
-        self._broadcast_due = True
-
-    def _confirm_reads(self) -> None:
-        if not self._reads:
-            return
-        rounds = [self._round, *(p.round for p in self.progress.values())]
-        cluster_size = len(rounds)
-        for round_ in sorted(set(rounds), reverse=True):
-            answered = sum(r >= round_ for r in rounds)
-            if self.rules.is_read_confirmed(answered, cluster_size):
-                self._read_states += self._reads.take_confirmed(round_)
-                return
-
-    # --- The log and its disk ------------------------------------------------------------------
-
-    def _append(self, entries: tuple[Entry, ...]) -> None:
-        first_index = Index(self.log.last_index + 1)
-        self.log.append(entries)
-        self._emit(EntriesAppended(first_index, entries))
-
-    def _truncate(self, from_index: Index) -> None:
-        if from_index <= self.commit_index:
-            raise self._violation(f"entry {from_index} is committed and would be removed")
-        self.log.truncate(from_index)
-        self._stable_index = min(self._stable_index, Index(from_index - 1))
-        self._unsaved_from = min(self._unsaved_from, from_index)
-        self._emit(EntriesTruncated(from_index))
-
-    def _commit_to(self, index: Index) -> None:
-        if index == self.commit_index:
-            return
-        if not self.commit_index < index <= self.log.last_index:
-            raise self._violation(f"commitIndex cannot go from {self.commit_index} to {index}")
-        self.commit_index = index
-        self._emit(CommitAdvanced(index))
-
-    # --- Output --------------------------------------------------------------------------------
-
-    def ready(self) -> Ready | None:
+    def ready(self, now: float) -> Ready | None:
         """Return the work that has come up since the last call, None if there is none."""
-        if self.role is Role.LEADER:
-            self._send_appends()
-            self._confirm_reads()
-        hard_state = self.rules.hard_state(self.term, self.voted_for)
-        first_index = self._unsaved_from
-        entries = self.log.entries(first_index, self.log.last_index)
-        first_committed = Index(self._handed_to_apply + 1)
-        committed = self.log.entries(first_committed, self.commit_index)
+        state, saves, outbox = self._state, self._state.saves, self._state.outbox
+        if self._leadership is not None:
+            self._leadership.send_appends(now)
+        hard_state = self.rules.hard_state(state.term, state.voted_for)
+        first_committed = self.rules.next_to_apply(self._handed_to_apply)
+        committed = state.log.entries(first_committed, state.commit_index)
         if not (
-            hard_state != self._saved_hard_state
-            or entries
-            or self._messages
-            or self._after_persist
+            hard_state != saves.hard_state
+            or saves.unsaved(state.log.last_index)
+            or outbox.messages
+            or outbox.after_persist
             or committed
-            or self._read_states
+            or outbox.read_states
         ):
             return None
         self._ready_number += 1
-        self._in_save[self._ready_number] = (self.log.last_index, self.log.last_term)
+        snapshot, restore = saves.snapshot, saves.restore
+        first_index, rewrite = saves.take(self._ready_number, state.log.last_index)
+        entries = state.log.entries(first_index, state.log.last_index)
         ready = Ready(
             number=self._ready_number,
-            hard_state=hard_state if hard_state != self._saved_hard_state else None,
-            first_index=first_index if entries else Index(0),
+            hard_state=hard_state if hard_state != saves.hard_state else None,
+            snapshot=snapshot,
+            restore=restore,
+            first_index=first_index if entries or rewrite else Index(0),
             entries=entries,
-            messages=tuple(self._messages),
-            messages_after_persist=tuple(self._after_persist),
+            messages=tuple(outbox.messages),
+            messages_after_persist=tuple(outbox.after_persist),
             first_committed=first_committed,
             committed_entries=committed,
-            read_states=tuple(self._read_states),
+            read_states=tuple(outbox.read_states),
         )
-        self._saved_hard_state = hard_state
-        self._unsaved_from = Index(self.log.last_index + 1)
-        self._handed_to_apply = max(self._handed_to_apply, self.commit_index)
-        self._messages, self._after_persist, self._read_states = [], [], []
+        saves.hard_state = hard_state
+        self._handed_to_apply = max(self._handed_to_apply, state.commit_index)
+        outbox.messages, outbox.after_persist, outbox.read_states = [], [], []
         return ready
 
     def take_events(self) -> list[CoreEvent]:
         """Return what happened since the last call, in order."""
-        events, self._events = self._events, []
+        events, self._state.outbox.events = self._state.outbox.events, []
         return events
-
-    def _emit(self, event: CoreEvent) -> None:
-        self._events.append(event)
-
-    def _ignore(self, message: Message, reason: str) -> None:
-        self._emit(MessageIgnored(message.src, type(message).__name__, reason))
-
-    def _violation(self, what: str) -> InvariantViolation:
-        return InvariantViolation(
-            f"{what}\nS{self.config.server} {self.role.name} term {self.term} "
-            f"voted for {self.voted_for} commit {self.commit_index} applied {self.last_applied}\n"
-            f"log terms {[entry.term for entry in self.log.entries(1, self.log.last_index)]}\n"
-            f"progress {self.progress}"
-        )

@@ -19,6 +19,8 @@ class Role(enum.IntEnum):
     FOLLOWER = 0
     CANDIDATE = 1
     LEADER = 2
+    PRE_CANDIDATE = 3
+    """A follower that asks whether it could win an election (thesis §9.6)."""
 
 
 class TimerKind(enum.IntEnum):
@@ -43,6 +45,14 @@ class RoleReason(enum.IntEnum):
     """A message carried a higher term (§5.1)."""
     LEADER_EXISTS = 5
     """A candidate heard from the leader of its own term (§5.2)."""
+    PRE_VOTES_WON = 6
+    """A majority would vote for this server, so it starts an election."""
+    QUORUM_LOST = 7
+    """A leader had no answer from a majority for an election timeout (thesis §6.2)."""
+    TRANSFER = 8
+    """The leader handed its leadership to this server (thesis §3.10)."""
+    REMOVED = 9
+    """A leader is no longer a member: the change that removed it is committed (§6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +153,75 @@ class MessageIgnored:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PreVoteCast:
+    """The server said whether it would vote for a candidate in ``election_term``."""
+
+    election_term: Term
+    candidate: ServerId
+    outcome: VoteOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class PreVoteReceived:
+    """A pre-candidate counted an answer (its own first)."""
+
+    election_term: Term
+    voter: ServerId
+    outcome: VoteOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationChanged:
+    """Who belongs to the cluster, by the entry at ``index`` (0: from the beginning).
+
+    ``outgoing`` are the old voters while the configuration is joint.
+    """
+
+    index: Index
+    voters: tuple[ServerId, ...]
+    outgoing: tuple[ServerId, ...]
+    learners: tuple[ServerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogCompacted:
+    """A snapshot up to ``index`` was taken; the log starts at ``first_index`` now (§7)."""
+
+    index: Index
+    term: Term
+    first_index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSent:
+    """A leader sent a follower the bytes of a snapshot from ``offset`` on, ``size`` in all."""
+
+    follower: ServerId
+    index: Index
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInstalled:
+    """A leader's snapshot up to ``index`` replaced this server's state.
+
+    ``retained``: the log goes on behind it; otherwise all of the log was discarded.
+    """
+
+    index: Index
+    term: Term
+    retained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TransferChanged:
+    """A leader hands its leadership to ``target`` (None: no longer)."""
+
+    target: ServerId | None
+
+
 CoreEvent = (
     RoleChanged
     | TermChanged
@@ -156,4 +235,11 @@ CoreEvent = (
     | Applied
     | ProgressChanged
     | MessageIgnored
+    | PreVoteCast
+    | PreVoteReceived
+    | ConfigurationChanged
+    | LogCompacted
+    | SnapshotSent
+    | SnapshotInstalled
+    | TransferChanged
 )

@@ -6,9 +6,11 @@ is in memory here; a store keeps the durable copy (``raft.storage``).
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from raft.core.membership import Configuration
 from raft.core.messages import Entry, Index, ServerId, Term
 
 
@@ -56,41 +58,75 @@ class LogSlice:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state machine after ``index``, in place of all entries up to there (§7)."""
+
+    index: Index
+    term: Term
+    configuration: Configuration
+    data: bytes
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of the data."""
+        return zlib.crc32(self.data)
+
+
 class Log:
-    """All entries of one server, in memory."""
+    """The entries of one server behind its snapshot.
 
-    __slots__ = ("_entries",)
+    ``prev_index`` and ``prev_term`` are those of the last entry that was compacted away (0 if
+    none was). What lies before is committed, so it is equal on all servers (§7).
+    """
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    __slots__ = ("_entries", "prev_index", "prev_term")
+
+    def __init__(
+        self,
+        entries: Iterable[Entry] = (),
+        prev_index: Index = Index(0),
+        prev_term: Term = Term(0),
+    ) -> None:
         self._entries = list(entries)
+        self.prev_index = prev_index
+        self.prev_term = prev_term
+
+    @property
+    def first_index(self) -> Index:
+        """Index of the first entry that is still there, or would be."""
+        return Index(self.prev_index + 1)
 
     @property
     def last_index(self) -> Index:
         """Index of the last entry; 0 for an empty log."""
-        return Index(len(self._entries))
+        return Index(self.prev_index + len(self._entries))
 
     @property
     def last_term(self) -> Term:
         """Term of the last entry; 0 for an empty log."""
-        return self._entries[-1].term if self._entries else Term(0)
+        return self._entries[-1].term if self._entries else self.prev_term
 
     def term_at(self, index: int) -> Term | None:
-        """Return the term of the entry at ``index`` (0 at index 0), None if there is none."""
-        if index == 0:
-            return Term(0)
-        if 0 < index <= len(self._entries):
-            return self._entries[index - 1].term
+        """Return the term of the entry at ``index`` (0 at index 0), None if it is not there."""
+        if index == self.prev_index:
+            return self.prev_term
+        if self.prev_index < index <= self.last_index:
+            return self._entries[index - self.prev_index - 1].term
         return None
 
     def entry(self, index: int) -> Entry:
-        """Return the entry at ``index``. Raises IndexError if there is none."""
-        if not 0 < index <= len(self._entries):
-            raise IndexError(f"no entry at index {index}: the log has 1 to {self.last_index}")
-        return self._entries[index - 1]
+        """Return the entry at ``index``. Raises IndexError if it is not there."""
+        if not self.prev_index < index <= self.last_index:
+            raise IndexError(
+                f"no entry at index {index}: the log has {self.first_index} to {self.last_index}"
+            )
+        return self._entries[index - self.prev_index - 1]
 
     def entries(self, first: int, last: int) -> tuple[Entry, ...]:
         """Return the entries from ``first`` to ``last``, both included, as far as they exist."""
-        return tuple(self._entries[first - 1 : last])
+        offset = self.prev_index + 1
+        return tuple(self._entries[max(0, first - offset) : max(0, last - offset + 1)])
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries at the end."""
@@ -98,12 +134,24 @@ class Log:
 
     def truncate(self, from_index: int) -> None:
         """Remove the entry at ``from_index`` and all that follow it."""
-        del self._entries[from_index - 1 :]
+        del self._entries[from_index - self.prev_index - 1 :]
+
+    def compact(self, index: Index) -> None:
+        """Forget the entries up to ``index``, which must be there."""
+        term = self.term_at(index)
+        assert term is not None
+        del self._entries[: index - self.prev_index]
+        self.prev_index, self.prev_term = index, term
+
+    def restart(self, prev_index: Index, prev_term: Term) -> None:
+        """Forget all entries; the next one follows on ``prev_index``."""
+        self._entries.clear()
+        self.prev_index, self.prev_term = prev_index, prev_term
 
     def first_index_of_term_at(self, index: int) -> Index:
         """Return the first index of the run of equal terms that ``index`` belongs to."""
-        term = self._entries[index - 1].term
-        while index > 1 and self._entries[index - 2].term == term:
+        term = self.term_at(index)
+        while index > self.first_index and self.term_at(index - 1) == term:
             index -= 1
         return Index(index)
 
@@ -112,10 +160,10 @@ class Log:
 
         Terms never fall along a log, so the search ends where they get smaller.
         """
-        for index in range(min(not_after, len(self._entries)), 0, -1):
-            found = self._entries[index - 1].term
+        for index in range(min(not_after, self.last_index), max(0, self.prev_index - 1), -1):
+            found = self.term_at(index)
             if found == term:
                 return Index(index)
-            if found < term:
+            if found is None or found < term:
                 return None
         return None

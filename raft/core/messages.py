@@ -23,6 +23,8 @@ class EntryKind(enum.IntEnum):
     """Every new leader appends one, so that it can commit older entries (§5.4.2, §8)."""
     COMMAND = 1
     """A command for the state machine."""
+    CONFIGURATION = 2
+    """Who belongs to the cluster from here on (§6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,14 @@ class LogBehind:
     last_log_term: Term
 
 
-VoteOutcome = Granted | StaleTerm | AlreadyVoted | LogBehind
+@dataclass(frozen=True, slots=True)
+class LeaderAlive:
+    """The voter heard from a leader less than an election timeout ago (§6; thesis §4.2.3)."""
+
+    leader: ServerId
+
+
+VoteOutcome = Granted | StaleTerm | AlreadyVoted | LogBehind | LeaderAlive
 
 # --- Whether entries were appended (Figure 2, AppendEntries) ---------------------------------
 
@@ -95,13 +104,18 @@ AppendOutcome = Appended | StaleTerm | Mismatch
 
 @dataclass(frozen=True, slots=True)
 class RequestVote:
-    """A candidate asks for a vote (§5.2)."""
+    """A candidate asks for a vote (§5.2).
+
+    ``transfer``: the leader itself asked for this election (TimeoutNow), so voters that still
+    hear from it do not refuse for that reason (thesis §4.2.3).
+    """
 
     src: ServerId
     dst: ServerId
     term: Term
     last_log_index: Index
     last_log_term: Term
+    transfer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +157,109 @@ class AppendEntriesReply:
     round: int = 0
 
 
-Message = RequestVote | RequestVoteReply | AppendEntries | AppendEntriesReply
+@dataclass(frozen=True, slots=True)
+class RequestPreVote:
+    """A server asks whether it could win an election in ``term``, the one after its own.
+
+    Nothing changes by asking or answering: a server that was cut off does not drive the
+    terms up (thesis §9.6).
+    """
+
+    src: ServerId
+    dst: ServerId
+    term: Term
+    last_log_index: Index
+    last_log_term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPreVoteReply:
+    """The answer about ``election_term``; ``term`` is the voter's own, as ever."""
+
+    src: ServerId
+    dst: ServerId
+    term: Term
+    election_term: Term
+    outcome: VoteOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutNow:
+    """A leader asks a server to start an election at once and take over (thesis §3.10)."""
+
+    src: ServerId
+    dst: ServerId
+    term: Term
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSnapshot:
+    """A leader sends a piece of its snapshot to a follower that lags too far behind (§7).
+
+    ``size`` and ``checksum`` (CRC-32) are those of the whole snapshot, of which ``data`` is the
+    part at ``offset``. ``configuration`` is the one in force at ``last_index``.
+    """
+
+    src: ServerId
+    dst: ServerId
+    term: Term
+    last_index: Index
+    last_term: Term
+    configuration: bytes
+    size: int
+    checksum: int
+    offset: int
+    data: bytes
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSnapshotReply:
+    """The answer to InstallSnapshot: how much of it the follower has, or that it has it all.
+
+    ``next_offset`` is where the leader should go on: after a restart of the follower, at 0.
+    """
+
+    src: ServerId
+    dst: ServerId
+    term: Term
+    last_index: Index
+    next_offset: int
+    installed: bool
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndex:
+    """A follower asks its leader at which index a read is up to date (thesis §6.4)."""
+
+    src: ServerId
+    dst: ServerId
+    term: Term
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndexReply:
+    """The answer to ReadIndex: whoever has applied ``index`` may answer the read ``context``."""
+
+    src: ServerId
+    dst: ServerId
+    term: Term
+    context: int
+    index: Index
+
+
+Message = (
+    RequestVote
+    | RequestVoteReply
+    | AppendEntries
+    | AppendEntriesReply
+    | RequestPreVote
+    | RequestPreVoteReply
+    | TimeoutNow
+    | InstallSnapshot
+    | InstallSnapshotReply
+    | ReadIndex
+    | ReadIndexReply
+)

@@ -8,13 +8,19 @@
     PROBE ──────── an acknowledgement ──▶ REPLICATE
     one append at a time,                 appends follow each other without
     nextIndex waits for the answer        waiting; nextIndex runs ahead
+      │                                    ▲
+      │ what it needs is compacted away    │ it has the snapshot
+      └──────────────▶ SNAPSHOT ───────────┘
+                       one piece at a time
 """
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
+from raft.core.log import Snapshot
 from raft.core.messages import Index
 
 
@@ -25,6 +31,48 @@ class ProgressState(enum.Enum):
     """It does not know where the logs part: one append at a time."""
     REPLICATE = "replicate"
     """It knows that the follower keeps up: appends are sent ahead of their answers."""
+    SNAPSHOT = "snapshot"
+    """The follower needs entries that are compacted away: it gets a snapshot in pieces."""
+
+
+@dataclass(slots=True)
+class Window:
+    """The appends that are out and not acknowledged, bounded in number and in bytes."""
+
+    max_messages: int
+    max_bytes: int
+    _appends: deque[tuple[Index, int]] = field(default_factory=deque)
+    _bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Nothing more may be sent until something is acknowledged."""
+        return len(self._appends) >= self.max_messages or self._bytes >= self.max_bytes
+
+    def add(self, last_index: Index, size: int) -> None:
+        """Note an append that went out."""
+        self._appends.append((last_index, size))
+        self._bytes += size
+
+    def acknowledged(self, match_index: Index) -> None:
+        """Forget the appends up to ``match_index``."""
+        while self._appends and self._appends[0][0] <= match_index:
+            self._bytes -= self._appends.popleft()[1]
+
+    def clear(self) -> None:
+        """Forget all appends: they are lost, or will be sent again."""
+        self._appends.clear()
+        self._bytes = 0
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A snapshot on its way, and how much of it the follower has."""
+
+    snapshot: Snapshot
+    offset: int = 0
+    waiting: bool = False
+    """A piece is out and not answered; heartbeats try again."""
 
 
 @dataclass(slots=True)
@@ -35,23 +83,41 @@ class Progress:
     """
 
     next_index: Index
+    window: Window
     match_index: Index = Index(0)
     state: ProgressState = ProgressState.PROBE
     round: int = 0
     """The newest broadcast of this leader that the follower has answered."""
+    heard_at: float = 0.0
+    """When the follower last answered anything, in virtual seconds."""
     waiting: bool = False
     """PROBE only: an append is out and not answered; heartbeats try again."""
+    transfer: Transfer | None = None
+    """SNAPSHOT only."""
 
-    def may_send(self, last_index: Index) -> bool:
+    def may_append(self, last_index: Index) -> bool:
         """Tell whether there are entries to send and nothing to wait for."""
-        return self.next_index <= last_index and not self.waiting
+        return (
+            self.state is not ProgressState.SNAPSHOT
+            and self.next_index <= last_index
+            and not self.waiting
+            and not self.window.full
+        )
 
-    def sent(self, last_index: Index) -> None:
-        """Note that entries up to ``last_index`` went out."""
+    def sent(self, last_index: Index, size: int) -> None:
+        """Note that an append with entries up to ``last_index`` went out."""
         if self.state is ProgressState.PROBE:
             self.waiting = True
         else:
             self.next_index = max(self.next_index, Index(last_index + 1))
+            self.window.add(last_index, size)
+
+    def send_snapshot(self, snapshot: Snapshot) -> Transfer:
+        """Begin to send a snapshot, or go on with the one that is on its way."""
+        if self.transfer is None:
+            self.state = ProgressState.SNAPSHOT
+            self.transfer = Transfer(snapshot)
+        return self.transfer
 
     def acknowledged(self, match_index: Index) -> None:
         """Note that the logs agree up to ``match_index``; an older answer changes nothing.
@@ -60,6 +126,10 @@ class Progress:
         """
         self.match_index = max(self.match_index, match_index)
         self.next_index = max(self.next_index, Index(self.match_index + 1))
+        self.window.acknowledged(self.match_index)
+        if self.transfer is not None and self.match_index < self.transfer.snapshot.index:
+            return
+        self.transfer = None
         self.state = ProgressState.REPLICATE
         self.waiting = False
 
@@ -69,11 +139,12 @@ class Progress:
         Returns False, and changes nothing, for a refusal of an older request: one that an
         acknowledgement contradicts, or that is not the probe now out.
         """
-        if prev_log_index <= self.match_index:
+        if self.state is ProgressState.SNAPSHOT or prev_log_index <= self.match_index:
             return False
         if self.state is ProgressState.PROBE and prev_log_index != self.next_index - 1:
             return False
         self.next_index = max(Index(self.match_index + 1), min(retry_from, prev_log_index))
         self.state = ProgressState.PROBE
+        self.window.clear()
         self.waiting = False
         return True

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 def majority(size: int) -> int:
@@ -15,6 +18,6 @@ def is_quorum(members: Collection[int], agreeing: Iterable[int], quorum: int) ->
     return len(set(agreeing) & set(members)) >= quorum
 
 
-def quorum_index(match_indexes: Collection[int], quorum: int) -> int:
-    """Return the highest index that at least ``quorum`` of the servers have reached."""
-    return sorted(match_indexes, reverse=True)[quorum - 1]
+def quorum_value(values: Collection[Number], quorum: int) -> Number:
+    """Return the highest value that at least ``quorum`` of the values reach."""
+    return sorted(values, reverse=True)[quorum - 1]

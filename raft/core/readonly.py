@@ -1,14 +1,15 @@
 """Reads that need no entry in the log (§8; ReadIndex, thesis §6.4).
 
 A leader notes its commitIndex, makes sure by a round of heartbeats that no newer leader has
-replaced it meanwhile, and answers from a state that has applied the noted index.
+replaced it meanwhile, and whoever has applied the noted index may answer: the leader itself,
+or the follower that asked.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raft.core.messages import Index
+from raft.core.messages import Index, ServerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,21 @@ class ReadState:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """A read that ``server`` wants to answer."""
+
+    server: ServerId
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
 class PendingRead:
     """A read that waits for the answers to the broadcast ``round``.
 
     ``index`` is the commitIndex when the read came.
     """
 
-    context: int
+    request: ReadRequest
     round: int
     index: Index
 
@@ -37,18 +46,18 @@ class ReadQueue:
     __slots__ = ("_early", "_pending")
 
     def __init__(self) -> None:
-        self._early: list[int] = []
+        self._early: list[ReadRequest] = []
         self._pending: list[PendingRead] = []
 
     def __bool__(self) -> bool:
         """Tell whether any read waits for a round to be confirmed."""
         return bool(self._pending)
 
-    def wait_for_commit(self, context: int) -> None:
+    def wait_for_commit(self, request: ReadRequest) -> None:
         """Hold a read back until this leader has committed an entry of its term."""
-        self._early.append(context)
+        self._early.append(request)
 
-    def take_early(self) -> list[int]:
+    def take_early(self) -> list[ReadRequest]:
         """Return the reads held back, which may start now."""
         early, self._early = self._early, []
         return early
@@ -57,16 +66,11 @@ class ReadQueue:
         """Let a read wait until its round is confirmed. Rounds must not fall."""
         self._pending.append(read)
 
-    @property
-    def oldest_round(self) -> int:
-        """The round that the oldest waiting read needs."""
-        return self._pending[0].round
-
-    def take_confirmed(self, round_: int) -> list[ReadState]:
+    def take_confirmed(self, round_: int) -> list[PendingRead]:
         """Return the reads that needed no newer round than ``round_``, and forget them."""
         done = 0
         while done < len(self._pending) and self._pending[done].round <= round_:
             done += 1
-        confirmed = [ReadState(read.context, read.index) for read in self._pending[:done]]
+        confirmed = self._pending[:done]
         del self._pending[:done]
         return confirmed

@@ -7,19 +7,22 @@ is how the tests show that they can fail, and what "break a rule" means in the e
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from random import Random
 
-from raft.core.log import HardState, Log
+from raft.core.log import HardState, Log, Snapshot
+from raft.core.membership import Configuration
 from raft.core.messages import (
     AlreadyVoted,
     AppendEntries,
-    AppendEntriesReply,
     Granted,
     Index,
+    LeaderAlive,
     LogBehind,
+    Message,
     Mismatch,
+    RequestPreVote,
     RequestVote,
-    RequestVoteReply,
     ServerId,
     StaleTerm,
     Term,
@@ -31,7 +34,7 @@ from raft.core.quorum import majority
 class Rules:
     """Raft as the paper states it. Methods hold no state: what they decide on is passed in."""
 
-    # --- Persistent state ------------------------------------------------------------------
+    # --- Persistent state ------------------------------------------------------------------------
 
     def hard_state(self, term: Term, voted_for: ServerId | None) -> HardState:
         """Return what must be on disk before any answer leaves (Figure 2, persistent state).
@@ -40,7 +43,18 @@ class Rules:
         """
         return HardState(term, voted_for)
 
-    # --- Rules for servers: all servers ------------------------------------------------------
+    def waits_for_disk(self, message: Message) -> bool:
+        """Tell whether a vote, an acknowledgement or a candidacy must be on disk before it leaves.
+
+        All of them promise something that a crash must not take back (Figure 2, persistent state).
+        """
+        return True
+
+    def next_to_apply(self, handed_out: Index) -> Index:
+        """Return the next entry for the state machine: each exactly once, in order (§5.3)."""
+        return Index(handed_out + 1)
+
+    # --- Rules for servers: all servers ----------------------------------------------------------
 
     def is_newer_term(self, term: Term, current_term: Term) -> bool:
         """Tell whether a message's term makes its receiver a follower in that term (§5.1)."""
@@ -50,13 +64,11 @@ class Rules:
         """Tell whether a request comes from an older term and must be refused (§5.1)."""
         return term < current_term
 
-    def is_stale_reply(
-        self, reply: RequestVoteReply | AppendEntriesReply, current_term: Term
-    ) -> bool:
+    def is_stale_reply(self, reply: Message, current_term: Term) -> bool:
         """Tell whether a reply belongs to an older term; then it must change nothing."""
         return reply.term < current_term
 
-    # --- Rules for servers: candidates -------------------------------------------------------
+    # --- Rules for servers: candidates -----------------------------------------------------------
 
     def next_term(self, current_term: Term) -> Term:
         """Return the term of a new election (§5.2)."""
@@ -70,7 +82,7 @@ class Rules:
         """Return how many servers must agree on a leader or an entry (§5.2)."""
         return majority(cluster_size)
 
-    # --- RequestVote, receiver implementation ------------------------------------------------
+    # --- RequestVote, receiver implementation ----------------------------------------------------
 
     def is_log_up_to_date(
         self, last_term: Term, last_index: Index, own_last_term: Term, own_last_index: Index
@@ -102,7 +114,7 @@ class Rules:
             return LogBehind(log.last_index, log.last_term)
         return Granted()
 
-    # --- AppendEntries, receiver implementation ----------------------------------------------
+    # --- AppendEntries, receiver implementation --------------------------------------------------
 
     def matches(self, log: Log, prev_index: Index, prev_term: Term) -> bool:
         """Tell whether the log has the entry that new ones follow on (AppendEntries 2, §5.3)."""
@@ -147,7 +159,7 @@ class Rules:
         """
         return max(commit, min(leader_commit, match_index))
 
-    # --- Rules for servers: leaders ----------------------------------------------------------
+    # --- Rules for servers: leaders --------------------------------------------------------------
 
     def retry_from(self, log: Log, conflict: Mismatch) -> Index:
         """Return the nextIndex that a refusal asks for (end of §5.3).
@@ -171,6 +183,8 @@ class Rules:
         """
         return entry_term == current_term
 
+    # --- Reads (§8; thesis §6.4) -----------------------------------------------------------------
+
     def may_read(self, commit_term: Term | None, current_term: Term) -> bool:
         """Tell whether a leader's commitIndex is known to be up to date (§8).
 
@@ -179,6 +193,77 @@ class Rules:
         """
         return commit_term == current_term
 
-    def is_read_confirmed(self, acknowledged: int, cluster_size: int) -> bool:
-        """Tell whether enough servers still took this one for their leader (§8)."""
-        return acknowledged >= self.quorum(cluster_size)
+    def confirmed_round(self, configuration: Configuration, rounds: Mapping[ServerId, int]) -> int:
+        """Return the newest broadcast after which a majority still took this leader for theirs."""
+        return configuration.quorum_value(rounds, self.quorum, 0)
+
+    def lease_start(self, sent_at: float, received_at: float) -> float:
+        """Return from when a majority's answers keep other leaders away (thesis §6.4.1).
+
+        From when the heartbeat was *sent*: the followers' patience began before they answered.
+        """
+        return sent_at
+
+    # --- Membership changes (§6; thesis chapter 4) -----------------------------------------------
+
+    def is_quorum(self, configuration: Configuration, agreeing: Iterable[ServerId]) -> bool:
+        """Tell whether these servers are a majority; joint: one of the old and one of the new."""
+        return configuration.is_quorum(agreeing, self.quorum)
+
+    def committed_index(
+        self, configuration: Configuration, matched: Mapping[ServerId, Index]
+    ) -> Index:
+        """Return the highest index that a majority has; joint: one of the old and of the new."""
+        return Index(configuration.quorum_value(matched, self.quorum, 0))
+
+    def may_change_members(self, commit_term: Term | None, current_term: Term) -> bool:
+        """Tell whether a leader may begin a change: only with an entry of its term committed.
+
+        Before that an older leader's change may still come back, and two changes made from the
+        same configuration can have majorities without a common server.
+        """
+        return commit_term == current_term
+
+    def next_configuration(self, now: Configuration, target: Configuration) -> Configuration:
+        """Return the first step to ``target``: joint, unless majorities overlap anyway."""
+        return now.next_step(target)
+
+    def may_leave_joint(self, configuration_index: Index, commit_index: Index) -> bool:
+        """Tell whether C_new may be appended: only when C_old,new is committed (§6)."""
+        return configuration_index <= commit_index
+
+    # --- Pre-votes and disruption (thesis §4.2.3, §9.6) ------------------------------------------
+
+    def term_after_pre_vote(self, asked: Term, current_term: Term) -> Term:
+        """Return the term of a server that was asked for a pre-vote: its own, as before."""
+        return current_term
+
+    def pre_vote(
+        self, request: RequestPreVote, term: Term, leader: ServerId | None, log: Log
+    ) -> VoteOutcome:
+        """Say whether one would vote for the candidate; ``leader`` is one that still speaks."""
+        if request.term <= term:
+            return StaleTerm()
+        if leader is not None:
+            return LeaderAlive(leader)
+        if not self.is_log_up_to_date(
+            request.last_log_term, request.last_log_index, log.last_term, log.last_index
+        ):
+            return LogBehind(log.last_index, log.last_term)
+        return Granted()
+
+    # --- Leadership transfer (thesis §3.10) ------------------------------------------------------
+
+    def may_take_over(self, match_index: Index, last_index: Index) -> bool:
+        """Tell whether a transfer's target may start its election: once it has the whole log."""
+        return match_index == last_index
+
+    # --- InstallSnapshot, receiver implementation (§7) -------------------------------------------
+
+    def term_after_snapshot(self, snapshot: Snapshot, current_term: Term) -> Term:
+        """Return the term of a server that installed a snapshot: its own, as before."""
+        return current_term
+
+    def configuration_of(self, snapshot: Snapshot, before: Configuration) -> Configuration:
+        """Return the configuration after a snapshot replaced the log: the snapshot's (8)."""
+        return snapshot.configuration

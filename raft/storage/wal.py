@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from raft.core.log import HardState, InvariantViolation
+from raft.core.log import HardState, InvariantViolation, Snapshot
 from raft.core.messages import Entry, Index, ServerId
 from raft.storage import disk
 from raft.storage.base import Recovered, StorageDamaged, StorageError
@@ -137,7 +137,11 @@ class Wal:
         disk.sync_directory(self.path.parent)
 
     def save(
-        self, hard_state: HardState | None, first_index: Index, entries: Sequence[Entry]
+        self,
+        hard_state: HardState | None,
+        first_index: Index,
+        entries: Sequence[Entry],
+        snapshot: Snapshot | None = None,
     ) -> None:
         """Append one batch and sync it, as ``LogStore.save`` says. One write, one fsync.
 

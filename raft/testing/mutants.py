@@ -8,16 +8,16 @@ wrong then. Most break safety; the last ones only make a cluster slow or unable 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 
 from raft.core.log import HardState, InvariantViolation, Log
+from raft.core.membership import Configuration
 from raft.core.messages import (
     AppendEntries,
-    AppendEntriesReply,
     Index,
+    Message,
     Mismatch,
-    RequestVoteReply,
     ServerId,
     Term,
 )
@@ -108,9 +108,7 @@ class StaleRequestsAccepted(Rules):
 class StaleRepliesHonoured(Rules):
     """Counts votes and acknowledgements of older terms (§5.1): two leaders in one term."""
 
-    def is_stale_reply(
-        self, reply: RequestVoteReply | AppendEntriesReply, current_term: Term
-    ) -> bool:
+    def is_stale_reply(self, reply: Message, current_term: Term) -> bool:
         return False
 
 
@@ -204,8 +202,8 @@ class CommitGoesBack(Rules):
 class ReadWithoutQuorum(Rules):
     """Answers reads without asking whether it still leads (§8): a deposed one tells the past."""
 
-    def is_read_confirmed(self, acknowledged: int, cluster_size: int) -> bool:
-        return True
+    def confirmed_round(self, configuration: Configuration, rounds: Mapping[ServerId, int]) -> int:
+        return max(rounds.values())
 
 
 class ReadBeforeNoop(Rules):

@@ -22,6 +22,7 @@ from raft.core.events import CoreEvent, Role
 from raft.core.log import HardState
 from raft.core.messages import AppendEntries, Entry, Index, Message, ServerId, Term
 from raft.core.readonly import ReadState
+from raft.core.ready import Refused
 from raft.core.rules import Rules
 from raft.testing.safety import Disk, NoProgress, Safety
 
@@ -157,7 +158,7 @@ class Network:
         """Give a command to a server; returns its index, None if the server does not lead."""
         index = self.core(server).propose(data, self.now)
         self._work(ServerId(server))
-        return index
+        return None if isinstance(index, Refused) else index
 
     def read(self, server: int) -> int | None:
         """Ask a server for a read; returns its number, None if the server does not lead."""
@@ -258,7 +259,7 @@ class Network:
 
     def _collect(self, core: Core) -> None:
         self._observe(core)
-        while (ready := core.ready()) is not None:
+        while (ready := core.ready(self.now)) is not None:
             self._observe(core)
             self._send(ready.messages)
             self._unsaved[core.config.server].append(ready)
@@ -267,7 +268,7 @@ class Network:
         """Do what a Ready asks for from its save on, in the order it demands."""
         server = core.config.server
         self.disks[server] = _saved(self.disks[server], ready)
-        core.persisted(ready.number)
+        core.persisted(ready.number, self.now)
         self._observe(core)
         self._send(ready.messages_after_persist)
         if ready.committed_entries:

@@ -27,13 +27,21 @@ from raft.core.messages import (
     Entry,
     EntryKind,
     Granted,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    LeaderAlive,
     LogBehind,
     Message,
     Mismatch,
+    ReadIndex,
+    ReadIndexReply,
+    RequestPreVote,
+    RequestPreVoteReply,
     RequestVote,
     RequestVoteReply,
     ServerId,
     StaleTerm,
+    TimeoutNow,
     VoteOutcome,
 )
 from raft.core.readonly import ReadState
@@ -47,6 +55,10 @@ _REASONS = {
     RoleReason.WON_ELECTION: "a majority votes for it",
     RoleReason.HIGHER_TERM: "a message carried a higher term",
     RoleReason.LEADER_EXISTS: "this term has a leader",
+    RoleReason.PRE_VOTES_WON: "a majority would vote for it",
+    RoleReason.QUORUM_LOST: "no majority answers it",
+    RoleReason.TRANSFER: "the leader hands over to it",
+    RoleReason.REMOVED: "the change that removed it is committed",
 }
 
 
@@ -63,7 +75,7 @@ def happening_line(happening: Happening) -> str | None:
     """Return what a server did in words, None for what a transcript leaves out."""
     me = f"S{happening.server}"
     match happening.what:
-        case RequestVote() | RequestVoteReply() | AppendEntries() | AppendEntriesReply() as message:
+        case message if isinstance(message, Message):
             return message_line(message)
         case RoleChanged(role, term, reason):
             return f"{me} is {role.name.lower()} in term {term}: {_REASONS[reason]}"
@@ -160,6 +172,21 @@ def _content(message: Message) -> str:
             )
         case AppendEntriesReply(outcome=outcome):
             return _append(outcome)
+        case RequestPreVote(last_log_index=index, last_log_term=term):
+            return f"could it win? its log ends at {index}/{term}"
+        case RequestPreVoteReply(election_term=term, outcome=outcome):
+            return f"about term {term}: {_vote(outcome)}"
+        case TimeoutNow():
+            return "start an election now"
+        case InstallSnapshot(last_index=index, last_term=term, offset=offset, size=size):
+            end = offset + len(message.data)
+            return f"snapshot up to {index}/{term}, bytes {offset} to {end} of {size}"
+        case InstallSnapshotReply(last_index=index, next_offset=offset, installed=installed):
+            return f"has the snapshot up to {index}" if installed else f"go on from byte {offset}"
+        case ReadIndex(context=context):
+            return f"from where on may read {context} be answered?"
+        case ReadIndexReply(context=context, index=index):
+            return f"read {context} may be answered from entry {index} on"
 
 
 def _vote(outcome: VoteOutcome) -> str:
@@ -172,6 +199,8 @@ def _vote(outcome: VoteOutcome) -> str:
             return f"refused: its vote is S{candidate}'s"
         case LogBehind(index, term):
             return f"refused: its log ends at {index}/{term}"
+        case LeaderAlive(leader):
+            return f"refused: it hears from the leader S{leader}"
 
 
 def _append(outcome: AppendOutcome) -> str:

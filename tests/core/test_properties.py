@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from raft.core.log import HardState, Log, LogSlice
 from raft.core.messages import AppendEntriesReply, Mismatch
-from raft.core.progress import Progress, ProgressState
-from raft.core.quorum import is_quorum, majority, quorum_index
+from raft.core.progress import Progress, ProgressState, Window
+from raft.core.quorum import is_quorum, majority, quorum_value
 from raft.core.rules import Rules
 from raft.testing.mutants import fails_with
 from raft.testing.network import Network, entries_of
@@ -41,12 +41,12 @@ def test_a_quorum_counts_every_member_once_and_nobody_else(
 
 
 @given(st.lists(INDEXES, min_size=1, max_size=9), st.data())
-def test_the_quorum_index_is_the_highest_that_enough_servers_have_reached(
+def test_the_quorum_value_is_the_highest_that_enough_servers_have_reached(
     matched: list[int], data: st.DataObject
 ) -> None:
     quorum = data.draw(st.integers(1, len(matched)))
     reached = [i for i in range(max(matched) + 1) if sum(m >= i for m in matched) >= quorum]
-    assert quorum_index(matched, quorum) == max(reached)
+    assert quorum_value(matched, quorum) == max(reached)
 
 
 # --- Logs --------------------------------------------------------------------------------------
@@ -122,12 +122,12 @@ REPLIES = st.lists(
 def test_0_le_match_lt_next_and_match_never_falls_whatever_is_replied(
     next_index: int, replies: list[tuple[str, int, int]]
 ) -> None:
-    progress = Progress(next_index)
+    progress = Progress(next_index, Window(256, 1 << 20))
     for kind, index, hint in replies:
         match_before = progress.match_index
         match kind:
             case "sent":
-                progress.sent(index)
+                progress.sent(index, 1)
             case "acknowledged":
                 progress.acknowledged(index)
                 assert progress.match_index == max(match_before, index)
@@ -148,12 +148,12 @@ def test_0_le_match_lt_next_and_match_never_falls_whatever_is_replied(
 def test_a_probe_waits_for_its_answer_and_a_stale_refusal_is_no_answer(
     next_index: int, prev_index: int
 ) -> None:
-    progress = Progress(next_index)
-    progress.sent(next_index)
-    assert not progress.may_send(99)
+    progress = Progress(next_index, Window(256, 1 << 20))
+    progress.sent(next_index, 1)
+    assert not progress.may_append(99)
     is_answer = prev_index == next_index - 1
     assert progress.refused(prev_index, 1) == is_answer
-    assert progress.may_send(99) == is_answer
+    assert progress.may_append(99) == is_answer
 
 
 # --- The search for a conflict -----------------------------------------------------------------

@@ -1,0 +1,443 @@
+"""Rules for servers: leaders (§5.3, §5.4; §6 to §8; thesis §3.10, §6.2, §6.4).
+
+A leadership is an object that lives as long as its server leads: everything that is volatile
+on leaders dies with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from raft.core.events import (
+    ProgressChanged,
+    Role,
+    RoleChanged,
+    RoleReason,
+    SnapshotSent,
+    TransferChanged,
+)
+from raft.core.membership import Change, Configuration, ConfigurationError
+from raft.core.messages import (
+    Appended,
+    AppendEntries,
+    AppendEntriesReply,
+    Entry,
+    EntryKind,
+    Index,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    Mismatch,
+    ReadIndexReply,
+    ServerId,
+    StaleTerm,
+    TimeoutNow,
+)
+from raft.core.progress import Progress, ProgressState, Window
+from raft.core.readonly import PendingRead, ReadQueue, ReadRequest, ReadState
+from raft.core.ready import Refusal, Refused
+from raft.core.state import State
+
+_ENTRY_OVERHEAD = 32
+
+
+class Leadership:
+    """What a server knows and does while it leads one term."""
+
+    def __init__(self, state: State, now: float) -> None:
+        """Upon election: nextIndex starts after the last entry, a heartbeat goes to everybody.
+
+        The heartbeat carries a no-op, the first entry of the term: only when it commits does
+        the leader know which older entries are committed (§5.4.2, §8).
+        """
+        self.progress: dict[ServerId, Progress] = {}
+        self.transferee: ServerId | None = None
+        self._state = state
+        self._transfer_deadline = 0.0
+        self._reads = ReadQueue()
+        self._round = 0
+        self._rounds_sent_at: dict[int, float] = {}
+        self._lease_start = float("-inf")
+        self._broadcast_due = True
+        uncommitted = state.log.entries(state.commit_index + 1, state.log.last_index)
+        self._uncommitted_bytes = sum(len(entry.data) for entry in uncommitted)
+        state.role = Role.LEADER
+        state.emit(RoleChanged(state.role, state.term, RoleReason.WON_ELECTION))
+        state.set_leader(state.me)
+        self._follow_configuration(now)
+        self._append(Entry(state.term, EntryKind.NOOP), now)
+        state.arm_heartbeat_timer(now)
+
+    # --- Time ------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> RoleReason | None:
+        """Send heartbeats (§5.2), or return why to step down."""
+        if self.transferee is not None and now >= self._transfer_deadline:
+            self._set_transferee(None)
+        if self._state.config.check_quorum and not self._hears_quorum(now):
+            return RoleReason.QUORUM_LOST
+        self._broadcast_due = True
+        self._state.arm_heartbeat_timer(now)
+        return None
+
+    def _hears_quorum(self, now: float) -> bool:
+        """Tell whether a majority answered within the last election timeout (thesis §6.2)."""
+        state = self._state
+        heard = {peer: progress.heard_at for peer, progress in self.progress.items()}
+        heard[state.me] = now
+        at = state.configuration.quorum_value(heard, state.rules.quorum, float("-inf"))
+        return now - at <= state.config.election_timeout_max
+
+    # --- Proposals -------------------------------------------------------------------------------
+
+    def propose(self, data: bytes, now: float) -> Index | Refused:
+        """Append a client's command (§5.3)."""
+        if self.transferee is not None:
+            return Refused(Refusal.TRANSFERRING, f"leadership goes to S{self.transferee}")
+        limit = self._state.config.max_uncommitted_bytes
+        if self._uncommitted_bytes and self._uncommitted_bytes + len(data) > limit:
+            return Refused(Refusal.BUSY, f"{self._uncommitted_bytes} bytes wait to be committed")
+        return self._append(Entry(self._state.term, EntryKind.COMMAND, data), now)
+
+    def _append(self, entry: Entry, now: float) -> Index:
+        state = self._state
+        state.append((entry,))
+        self._uncommitted_bytes += len(entry.data)
+        if entry.kind is EntryKind.CONFIGURATION:
+            self._follow_configuration(now)
+        return state.log.last_index
+
+    # --- Answers from followers ------------------------------------------------------------------
+
+    def on_append_reply(self, reply: AppendEntriesReply, now: float) -> None:
+        """Advance what is known of a follower, or go back to where the logs may agree."""
+        progress = self._heard(reply, now)
+        if progress is None:
+            return
+        before = (progress.next_index, progress.match_index)
+        match reply.outcome:
+            case Appended(match_index):
+                # If successful: update nextIndex and matchIndex for follower (§5.3).
+                self._acknowledge(reply.src, progress, match_index)
+            case Mismatch() as conflict:
+                # If it fails because of log inconsistency: decrement nextIndex and retry (§5.3).
+                retry_from = self._state.rules.retry_from(self._state.log, conflict)
+                if not progress.refused(conflict.prev_log_index, retry_from):
+                    self._state.ignore(reply, "a later answer has overtaken this refusal")
+            case StaleTerm():
+                self._state.ignore(reply, "it refuses a term that it shares")
+        self._tell_progress(reply.src, progress, before)
+
+    def on_snapshot_reply(self, reply: InstallSnapshotReply, now: float) -> None:
+        """Go on with a snapshot where the follower wants it, or with the log behind it."""
+        progress = self._heard(reply, now)
+        if progress is None:
+            return
+        before = (progress.next_index, progress.match_index)
+        if reply.installed:
+            self._acknowledge(reply.src, progress, reply.last_index)
+        elif progress.transfer is None or progress.transfer.snapshot.index != reply.last_index:
+            self._state.ignore(reply, "that snapshot is not on its way any more")
+        else:
+            progress.transfer.offset = min(reply.next_offset, len(progress.transfer.snapshot.data))
+            progress.transfer.waiting = False
+        self._tell_progress(reply.src, progress, before)
+
+    def _heard(
+        self, reply: AppendEntriesReply | InstallSnapshotReply, now: float
+    ) -> Progress | None:
+        progress = self.progress.get(reply.src)
+        if progress is None:
+            self._state.ignore(reply, f"S{reply.src} is no member any more")
+            return None
+        progress.heard_at = max(progress.heard_at, now)
+        if reply.round > progress.round:
+            progress.round = reply.round
+            self._confirm_round(now)
+        return progress
+
+    def _acknowledge(self, follower: ServerId, progress: Progress, match_index: Index) -> None:
+        state = self._state
+        if match_index > state.log.last_index:
+            raise state.violation(
+                f"S{follower} acknowledges index {match_index} of a log of {state.log.last_index}"
+            )
+        progress.acknowledged(match_index)
+        self._hand_over_if_ready()
+
+    def _tell_progress(
+        self, peer: ServerId, progress: Progress, before: tuple[Index, Index]
+    ) -> None:
+        if (progress.next_index, progress.match_index) != before:
+            self._state.emit(ProgressChanged(peer, progress.next_index, progress.match_index))
+
+    # --- Commitment ------------------------------------------------------------------------------
+
+    def advance_commit(self, now: float) -> None:
+        """If a majority has an entry of the current term, commit it (§5.3, §5.4.2).
+
+        The leader's own log counts as far as it is on its disk, and if it is a voter at all.
+        """
+        state = self._state
+        matched = {peer: progress.match_index for peer, progress in self.progress.items()}
+        matched[state.me] = state.saves.stable_index
+        index = min(state.rules.committed_index(state.configuration, matched), state.log.last_index)
+        if index <= state.commit_index:
+            return
+        term = state.log.term_at(index)
+        if term is None or not state.rules.may_commit(term, state.term):
+            return
+        for entry in state.log.entries(state.commit_index + 1, index):
+            self._uncommitted_bytes -= len(entry.data)
+        state.commit_to(index)
+        for request in self._reads.take_early():
+            self._begin_read(request)
+        self._leave_joint(now)
+
+    @property
+    def removed(self) -> bool:
+        """A configuration without this server as a voter is committed: it must step down (§6)."""
+        state = self._state
+        committed = state.configurations.index <= state.commit_index
+        return committed and not state.configuration.is_voter(state.me)
+
+    # --- Replication -----------------------------------------------------------------------------
+
+    def send_appends(self, now: float) -> None:
+        """Send each follower what it lacks, from nextIndex on (§5.3)."""
+        broadcast, self._broadcast_due = self._broadcast_due, False
+        if broadcast:
+            self._round += 1
+            self._rounds_sent_at[self._round] = now
+            self._confirm_round(now)
+        for peer, progress in self.progress.items():
+            self._send(peer, progress, broadcast=broadcast)
+
+    def send_last_appends(self, now: float) -> None:
+        """Tell everybody what is committed, before stepping down."""
+        self._broadcast_due = True
+        self.send_appends(now)
+
+    def _send(self, peer: ServerId, progress: Progress, *, broadcast: bool) -> None:
+        if broadcast:
+            progress.waiting = False
+            if progress.transfer is not None:
+                progress.transfer.waiting = False
+        must_send = broadcast
+        while must_send or progress.may_append(self._state.log.last_index):
+            must_send = False
+            if progress.next_index <= self._state.log.prev_index:
+                break
+            if progress.state is ProgressState.SNAPSHOT:
+                break
+            self._send_append(peer, progress)
+        if progress.transfer is not None or progress.next_index <= self._state.log.prev_index:
+            self._send_piece(peer, progress)
+
+    def _send_append(self, peer: ServerId, progress: Progress) -> None:
+        state = self._state
+        prev_index = Index(progress.next_index - 1)
+        prev_term = state.log.term_at(prev_index)
+        if prev_term is None:
+            raise state.violation(f"nextIndex {progress.next_index} of S{peer} is past the log")
+        entries, size = ((), 0) if progress.window.full else self._batch(progress.next_index)
+        state.send(
+            AppendEntries(
+                state.me,
+                peer,
+                state.term,
+                prev_index,
+                prev_term,
+                entries,
+                state.commit_index,
+                self._round,
+            )
+        )
+        if entries:
+            before = (progress.next_index, progress.match_index)
+            progress.sent(Index(prev_index + len(entries)), size)
+            self._tell_progress(peer, progress, before)
+
+    def _batch(self, first: Index) -> tuple[tuple[Entry, ...], int]:
+        log, limit = self._state.log, self._state.config.max_append_bytes
+        size, last = 0, first - 1
+        while last < log.last_index:
+            more = len(log.entry(last + 1).data) + _ENTRY_OVERHEAD
+            if size + more > limit and last >= first:
+                break
+            size += more
+            last += 1
+        return log.entries(first, last), size
+
+    def _send_piece(self, peer: ServerId, progress: Progress) -> None:
+        """Send the next piece of a snapshot (§7): one at a time, so that it crowds nothing out."""
+        state = self._state
+        snapshot = state.snapshot
+        if snapshot is None:
+            raise state.violation(
+                f"S{peer} needs entry {progress.next_index}, and no snapshot has it"
+            )
+        transfer = progress.send_snapshot(snapshot)
+        if transfer.waiting:
+            return
+        transfer.waiting = True
+        sent = transfer.snapshot
+        data = sent.data[transfer.offset : transfer.offset + state.config.snapshot_chunk_bytes]
+        state.send(
+            InstallSnapshot(
+                state.me,
+                peer,
+                state.term,
+                sent.index,
+                sent.term,
+                sent.configuration.encode(),
+                len(sent.data),
+                sent.checksum,
+                transfer.offset,
+                data,
+                self._round,
+            )
+        )
+        state.emit(SnapshotSent(peer, sent.index, transfer.offset, len(sent.data)))
+
+    # --- Reads (§8; thesis §6.4) -----------------------------------------------------------------
+
+    def read(self, request: ReadRequest) -> None:
+        """Find out at which index a read is up to date."""
+        state = self._state
+        if state.rules.may_read(state.log.term_at(state.commit_index), state.term):
+            self._begin_read(request)
+        else:
+            self._reads.wait_for_commit(request)
+
+    def _begin_read(self, request: ReadRequest) -> None:
+        """Note the commitIndex, then hear from a majority in a round that begins after now."""
+        self._reads.wait_for_round(PendingRead(request, self._round + 1, self._state.commit_index))
+        self._broadcast_due = True
+
+    def _confirm_round(self, now: float) -> None:
+        """Let a majority's answers to a broadcast confirm reads, and prolong the lease."""
+        state = self._state
+        rounds = {peer: progress.round for peer, progress in self.progress.items()}
+        rounds[state.me] = self._round
+        confirmed = state.rules.confirmed_round(state.configuration, rounds)
+        for read in self._reads.take_confirmed(confirmed):
+            self._answer_read(read)
+        for round_ in [r for r in self._rounds_sent_at if r <= confirmed]:
+            sent_at = self._rounds_sent_at.pop(round_)
+            start = state.rules.lease_start(sent_at, now)
+            self._lease_start = max(self._lease_start, start)
+
+    def _answer_read(self, read: PendingRead) -> None:
+        state = self._state
+        if read.request.server == state.me:
+            state.outbox.read_states.append(ReadState(read.request.context, read.index))
+        else:
+            state.send(
+                ReadIndexReply(
+                    state.me, read.request.server, state.term, read.request.context, read.index
+                )
+            )
+
+    def lease_read(self, now: float) -> Index | None:
+        """Return the index for a read that asks nobody, None without a lease (thesis §6.4.1).
+
+        No other leader can be elected before the shortest election timeout has passed at a
+        majority, however slow this server's clock is within ``clock_drift``. A leader that hands
+        over has asked for an election itself: no lease then.
+        """
+        state, config = self._state, self._state.config
+        holds = now < self._lease_start + config.election_timeout_min * (1 - config.clock_drift)
+        fresh = state.rules.may_read(state.log.term_at(state.commit_index), state.term)
+        if config.check_quorum and holds and fresh and self.transferee is None:
+            return state.commit_index
+        return None
+
+    # --- Members (§6; thesis chapter 4) ----------------------------------------------------------
+
+    def change(
+        self, changes: Iterable[Change], expected_index: Index | None, now: float
+    ) -> Index | Refused:
+        """Begin to change the members; return the index of the first step's entry."""
+        state = self._state
+        placed = state.configurations
+        if self.transferee is not None:
+            return Refused(Refusal.TRANSFERRING, f"leadership goes to S{self.transferee}")
+        if not state.rules.may_change_members(state.log.term_at(state.commit_index), state.term):
+            return Refused(
+                Refusal.NO_COMMIT_YET, f"nothing of term {state.term} is committed yet; try again"
+            )
+        if placed.index > state.commit_index or placed.latest.is_joint:
+            return Refused(
+                Refusal.CHANGE_IN_PROGRESS, f"the change at index {placed.index} is not over yet"
+            )
+        if expected_index is not None and expected_index != placed.index:
+            return Refused(
+                Refusal.CONFIGURATION_MOVED,
+                f"the configuration is that of index {placed.index}, not of {expected_index}",
+            )
+        try:
+            target = placed.latest.after(changes)
+        except ConfigurationError as error:
+            return Refused(Refusal.IMPOSSIBLE, str(error))
+        return self._append_configuration(
+            state.rules.next_configuration(placed.latest, target), now
+        )
+
+    def _leave_joint(self, now: float) -> None:
+        """Append C_new once C_old,new is committed, whoever began the change (§6)."""
+        state = self._state
+        placed = state.configurations
+        if placed.latest.is_joint and state.rules.may_leave_joint(placed.index, state.commit_index):
+            self._append_configuration(placed.latest.left_joint(), now)
+
+    def _append_configuration(self, configuration: Configuration, now: float) -> Index:
+        entry = Entry(self._state.term, EntryKind.CONFIGURATION, configuration.encode())
+        return self._append(entry, now)
+
+    def _follow_configuration(self, now: float) -> None:
+        """Keep progress of exactly the other members; a new one has nothing yet."""
+        state = self._state
+        for peer in [p for p in self.progress if p not in state.peers]:
+            del self.progress[peer]
+        for peer in state.peers:
+            if peer not in self.progress:
+                config = state.config
+                window = Window(config.max_inflight_messages, config.max_inflight_bytes)
+                progress = Progress(Index(state.log.last_index + 1), window, heard_at=now)
+                self.progress[peer] = progress
+                state.emit(ProgressChanged(peer, progress.next_index, progress.match_index))
+        if self.transferee is not None and self.transferee not in state.configuration.voters:
+            self._set_transferee(None)
+
+    # --- Leadership transfer (thesis §3.10) ------------------------------------------------------
+
+    def transfer(self, target: ServerId | None, now: float) -> Refused | None:
+        """Begin to hand over: to ``target``, or to the voter that has most of the log."""
+        voters = [p for p in self.progress if p in self._state.configuration.voters]
+        if target is None:
+            if not voters:
+                return Refused(Refusal.IMPOSSIBLE, "there is no other voter to lead")
+            target = max(voters, key=lambda peer: (self.progress[peer].match_index, -peer))
+        if target == self._state.me:
+            return Refused(Refusal.IMPOSSIBLE, f"S{target} leads already")
+        if target not in voters:
+            return Refused(Refusal.IMPOSSIBLE, f"S{target} is no voter")
+        if self.transferee is not None and self.transferee != target:
+            return Refused(Refusal.TRANSFERRING, f"leadership already goes to S{self.transferee}")
+        self._set_transferee(target)
+        self._transfer_deadline = now + self._state.config.election_timeout_max
+        self._hand_over_if_ready()
+        return None
+
+    def _set_transferee(self, target: ServerId | None) -> None:
+        if target != self.transferee:
+            self.transferee = target
+            self._state.emit(TransferChanged(target))
+
+    def _hand_over_if_ready(self) -> None:
+        state, target = self._state, self.transferee
+        if target is None:
+            return
+        match_index = self.progress[target].match_index
+        if state.rules.may_take_over(match_index, state.log.last_index):
+            state.send(TimeoutNow(state.me, target, state.term))

@@ -1,0 +1,315 @@
+"""A server's state (Figure 2, "State"), and the few ways in which it may change.
+
+Everything that all roles share is here, with the invariants that no role may break. What each
+role does with it is in ``follower.py``, ``candidate.py`` and ``leader.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+
+from raft.core.config import Config
+from raft.core.events import (
+    CommitAdvanced,
+    ConfigurationChanged,
+    CoreEvent,
+    EntriesAppended,
+    EntriesTruncated,
+    LeaderChanged,
+    LogCompacted,
+    MessageIgnored,
+    Role,
+    SnapshotInstalled,
+    TermChanged,
+    TimerArmed,
+    TimerKind,
+)
+from raft.core.log import HardState, InvariantViolation, Log, Snapshot
+from raft.core.membership import Configuration, ConfigurationError, Configurations
+from raft.core.messages import Entry, EntryKind, Index, Message, ServerId, Term
+from raft.core.readonly import ReadState
+from raft.core.rules import Rules
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What has come up and is not handed out yet."""
+
+    messages: list[Message] = field(default_factory=list)
+    after_persist: list[Message] = field(default_factory=list)
+    read_states: list[ReadState] = field(default_factory=list)
+    events: list[CoreEvent] = field(default_factory=list)
+
+
+class State:
+    """The state of one server, in memory. ``Saves`` says how much of it is on disk."""
+
+    def __init__(
+        self,
+        config: Config,
+        rules: Rules,
+        random: Random,
+        hard_state: HardState,
+        snapshot: Snapshot | None,
+        entries: Iterable[Entry],
+    ) -> None:
+        self.config = config
+        self.rules = rules
+        self.me = config.server
+        self.outbox = Outbox()
+        self._random = random
+
+        # Persistent state on all servers.
+        self.term = hard_state.term
+        self.voted_for = hard_state.voted_for
+        self.snapshot = snapshot
+        self.log = Log()
+        first = Configuration(tuple(sorted(config.members)), addresses=config.addresses)
+        self.configurations = Configurations(first)
+        self.commit_index = Index(0)
+        if snapshot is not None:
+            self.log.restart(snapshot.index, snapshot.term)
+            self.configurations = Configurations(snapshot.configuration, snapshot.index)
+            self.commit_index = snapshot.index
+
+        # Volatile state on all servers.
+        self.last_applied = self.commit_index
+        self.role = Role.FOLLOWER
+        self.leader: ServerId | None = None
+        self.leader_heard_at = float("-inf")
+        self.timer_kind = TimerKind.ELECTION
+        self.timer_interval = 0.0
+        self.deadline = 0.0
+
+        self.saves = Saves(hard_state, self.log.last_index)
+        self.log.append(tuple(entries))
+        self.saves.begin_at(self.log.last_index)
+        for index in range(self.log.first_index, self.log.last_index + 1):
+            self._note_configuration(Index(index), self.log.entry(index))
+
+    # --- Who belongs to the cluster --------------------------------------------------------------
+
+    @property
+    def configuration(self) -> Configuration:
+        """The latest configuration in the log, committed or not: the one that counts (§6)."""
+        return self.configurations.latest
+
+    @property
+    def peers(self) -> tuple[ServerId, ...]:
+        """All other members."""
+        return tuple(server for server in self.configuration.members if server != self.me)
+
+    def is_quorum(self, agreeing: Iterable[ServerId]) -> bool:
+        """Tell whether these servers are enough to elect or to commit."""
+        return self.rules.is_quorum(self.configuration, agreeing)
+
+    # --- Terms and time --------------------------------------------------------------------------
+
+    def enter_term(self, term: Term) -> None:
+        """Raise currentTerm. The vote of the new term is free; its leader is not known."""
+        if term <= self.term:
+            raise self.violation(f"terms only grow, but {term} follows {self.term}")
+        self.term = term
+        self.voted_for = None
+        self.emit(TermChanged(term))
+        self.set_leader(None)
+
+    def set_leader(self, leader: ServerId | None) -> None:
+        """Note who leads the current term."""
+        if leader != self.leader:
+            self.leader = leader
+            self.emit(LeaderChanged(self.term, leader))
+
+    def hears_leader(self, now: float) -> bool:
+        """Tell whether a leader spoke less than the shortest election timeout ago."""
+        heard = now - self.leader_heard_at < self.config.election_timeout_min
+        return self.leader is not None and heard
+
+    def arm_election_timer(self, now: float) -> None:
+        """Begin to wait for a leader, for a time drawn at random (§5.2)."""
+        config = self.config
+        timeout = self.rules.election_timeout(
+            self._random, config.election_timeout_min, config.election_timeout_max
+        )
+        self.arm(TimerKind.ELECTION, now, timeout)
+
+    def arm_heartbeat_timer(self, now: float) -> None:
+        """Begin to wait until heartbeats are due."""
+        self.arm(TimerKind.HEARTBEAT, now, self.config.heartbeat_interval)
+
+    def arm(self, kind: TimerKind, now: float, interval: float) -> None:
+        """Set the one timer."""
+        self.timer_kind = kind
+        self.timer_interval = interval
+        self.deadline = now + interval
+        self.emit(TimerArmed(kind, self.deadline, interval))
+
+    # --- The log ---------------------------------------------------------------------------------
+
+    def append(self, entries: tuple[Entry, ...]) -> None:
+        """Add entries at the end; a configuration among them counts from now on (§6)."""
+        first_index = Index(self.log.last_index + 1)
+        self.log.append(entries)
+        self.emit(EntriesAppended(first_index, entries))
+        for index, entry in enumerate(entries, first_index):
+            if self._note_configuration(Index(index), entry):
+                self._tell_configuration()
+
+    def truncate(self, from_index: Index) -> None:
+        """Remove conflicting entries; a configuration among them no longer counts (§6)."""
+        if from_index <= self.commit_index:
+            raise self.violation(f"entry {from_index} is committed and would be removed")
+        self.log.truncate(from_index)
+        self.saves.truncated(from_index)
+        self.emit(EntriesTruncated(from_index))
+        if self.configurations.truncate(from_index):
+            self._tell_configuration()
+
+    def commit_to(self, index: Index) -> None:
+        """Raise commitIndex."""
+        if index == self.commit_index:
+            return
+        if not self.commit_index < index <= self.log.last_index:
+            raise self.violation(f"commitIndex cannot go from {self.commit_index} to {index}")
+        self.commit_index = index
+        self.emit(CommitAdvanced(index))
+
+    def compact(self, snapshot: Snapshot, keep_from: Index) -> None:
+        """Let a snapshot of one's own state machine stand for the entries before ``keep_from``."""
+        self.snapshot = snapshot
+        self.configurations.compact(snapshot.index)
+        self.log.compact(Index(max(self.log.prev_index, min(snapshot.index, keep_from - 1))))
+        self.saves.snapshot = snapshot
+        self.emit(LogCompacted(snapshot.index, snapshot.term, self.log.first_index))
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Take over a leader's snapshot (InstallSnapshot, receiver implementation 5 to 8)."""
+        self.snapshot = snapshot
+        # 6. If an entry has the snapshot's last index and term, what follows it is retained.
+        retain = self.log.term_at(snapshot.index) == snapshot.term
+        if retain:
+            self.log.compact(snapshot.index)
+            self.configurations.compact(snapshot.index)
+        else:
+            # 7. Discard the entire log.
+            self.log.restart(snapshot.index, snapshot.term)
+            self.saves.truncated(Index(snapshot.index + 1), rewrite=True)
+            configuration = self.rules.configuration_of(snapshot, self.configuration)
+            self.configurations = Configurations(configuration, snapshot.index)
+        self.commit_index = snapshot.index
+        self.saves.install(snapshot)
+        self.emit(SnapshotInstalled(snapshot.index, snapshot.term, retain))
+        self._tell_configuration()
+
+    def _note_configuration(self, index: Index, entry: Entry) -> bool:
+        if entry.kind is not EntryKind.CONFIGURATION:
+            return False
+        try:
+            self.configurations.append(index, Configuration.decode(entry.data))
+        except ConfigurationError as error:
+            raise self.violation(f"entry {index}: {error}") from error
+        return True
+
+    def _tell_configuration(self) -> None:
+        placed = self.configurations
+        latest = placed.latest
+        self.emit(
+            ConfigurationChanged(placed.index, latest.voters, latest.outgoing, latest.learners)
+        )
+
+    # --- Output ----------------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Let a message leave at once: it promises nothing that a crash could take back."""
+        self.outbox.messages.append(message)
+
+    def promise(self, message: Message) -> None:
+        """Let a message leave when everything up to now is on disk."""
+        if self.rules.waits_for_disk(message):
+            self.outbox.after_persist.append(message)
+        else:
+            self.outbox.messages.append(message)
+
+    def emit(self, event: CoreEvent) -> None:
+        """Tell whoever watches."""
+        self.outbox.events.append(event)
+
+    def ignore(self, message: Message, reason: str) -> None:
+        """Tell that a message changed nothing."""
+        self.emit(MessageIgnored(message.src, type(message).__name__, reason))
+
+    def violation(self, what: str) -> InvariantViolation:
+        """Return the error for a state that Raft proves impossible, with all that matters."""
+        terms = [e.term for e in self.log.entries(self.log.first_index, self.log.last_index)]
+        return InvariantViolation(
+            f"{what}\nS{self.me} {self.role.name} term {self.term} voted for {self.voted_for} "
+            f"commit {self.commit_index} applied {self.last_applied}\n"
+            f"log from {self.log.first_index}: terms {terms}\n"
+            f"configuration {self.configuration}"
+        )
+
+
+class Saves:
+    """What of the state is on disk, on its way there, or still to be handed out.
+
+    Completions may come late and out of order: what was replaced since it was handed out does
+    not count, even if an equal entry stands there again.
+    """
+
+    def __init__(self, hard_state: HardState, stable_index: Index) -> None:
+        self.hard_state = hard_state
+        """The newest that was handed out."""
+        self.stable_index = stable_index
+        """The log is on disk up to here."""
+        self.snapshot: Snapshot | None = None
+        """To be handed out."""
+        self.restore = False
+        self._unsaved_from = Index(stable_index + 1)
+        self._rewrite = False
+        self._under_way: dict[int, Index] = {}
+        self._done: set[int] = set()
+
+    def begin_at(self, last_index: Index) -> None:
+        """Note that the log up to ``last_index`` was read from the disk."""
+        self.stable_index = last_index
+        self._unsaved_from = Index(last_index + 1)
+
+    def truncated(self, from_index: Index, *, rewrite: bool = False) -> None:
+        """Note that the entries from ``from_index`` on are gone from the log."""
+        before = Index(from_index - 1)
+        self.stable_index = min(self.stable_index, before)
+        self._unsaved_from = min(self._unsaved_from, from_index)
+        self._rewrite = self._rewrite or rewrite
+        self._under_way = {number: min(last, before) for number, last in self._under_way.items()}
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Note that a leader's snapshot is to be stored, and the state machine to be restored."""
+        self.snapshot = snapshot
+        self.restore = True
+        self._unsaved_from = max(self._unsaved_from, Index(snapshot.index + 1))
+
+    def take(self, number: int, last_index: Index) -> tuple[Index, bool]:
+        """Hand out what is unsaved up to ``last_index``; return the index where it starts.
+
+        And tell whether what the disk has from there on must go even if nothing replaces it.
+        """
+        first_index, rewrite = self._unsaved_from, self._rewrite
+        self._under_way[number] = last_index
+        self._unsaved_from = Index(last_index + 1)
+        self._rewrite = False
+        self.snapshot, self.restore = None, False
+        return first_index, rewrite
+
+    def unsaved(self, last_index: Index) -> bool:
+        """Tell whether anything waits to be handed out."""
+        return self._unsaved_from <= last_index or self._rewrite or self.snapshot is not None
+
+    def completed(self, number: int) -> None:
+        """Note that what was handed out as ``number`` is on disk."""
+        self._done.add(number)
+        # Only a beginning without gaps counts: a later save may be done before an earlier one.
+        while self._under_way and (oldest := next(iter(self._under_way))) in self._done:
+            self._done.remove(oldest)
+            self.stable_index = max(self.stable_index, self._under_way.pop(oldest))
