@@ -196,12 +196,16 @@ def run(context: click.Context, /, file: str, as_json: bool, **given: Any) -> No
 
 
 def _explore(options: LabOptions, lesson_name: str | None = None) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
-        _complain("raftviz draws on a terminal, and this one cannot; without it: raftviz run FILE")
+    if not _can_draw():
+        _complain("raftviz draws on a terminal, and there is none; without it: raftviz run FILE")
         return UNUSABLE
     from raftviz.tui import app
 
     return app.run(options, lesson=lesson_name)
+
+
+def _can_draw() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _run(options: LabOptions, file: str, as_json: bool) -> int:
