@@ -57,6 +57,8 @@ async def _explore(options: LabOptions, lesson: Lesson | None) -> int:
             await explorer.run_async()
     finally:
         await _close(lab)
+    if explorer.seen.ended is not None:
+        print(f"the laboratory ended: {printable(explorer.seen.ended)}", file=sys.stderr)
     return explorer.return_code or 0
 
 
@@ -71,7 +73,7 @@ def _ended_by_signals(explorer: Explorer) -> Iterator[None]:
     """Let signals end the explorer as its user would: the terminal is put in order again."""
     loop = asyncio.get_running_loop()
     for number in ENDING:
-        loop.add_signal_handler(number, explorer.exit, 0)
+        loop.add_signal_handler(number, explorer.end)
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ LAB = [spec.example for spec in commands.TABLE if spec.scope is Scope.LAB]
 SCRIPT = [spec.example for spec in commands.TABLE if spec.scope is Scope.SCRIPT]
 
 
-async def type_in(pilot: Pilot[int], text: str, *keys: str) -> None:
+async def type_in(pilot: Pilot[None], text: str, *keys: str) -> None:
     app = pilot.app
     assert isinstance(app, Explorer)
     await pilot.press("colon")
