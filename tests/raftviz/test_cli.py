@@ -108,8 +108,7 @@ def test_without_a_terminal_it_says_what_works_there(arguments: list[str]) -> No
 def test_a_dumb_terminal_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from raftviz.cli import _can_draw
 
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("os.isatty", lambda descriptor: True)
     monkeypatch.setenv("TERM", "xterm-256color")
     assert _can_draw()
     monkeypatch.setenv("TERM", "dumb")
@@ -161,6 +160,13 @@ def test_a_laboratory_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPat
     found = raftviz("run", "-", given="kill 1")
     assert found.exit_code == 1
     assert found.stderr == "no \\x1bspace left\n"
+
+
+def test_a_closed_standard_input_is_an_empty_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raftviz.cli import _read
+
+    monkeypatch.setattr("sys.stdin", None)
+    assert _read("-", 10) == b""
 
 
 def test_a_script_that_cannot_be_read(tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "raftviz", "run"]
 
 
-def start(*options: str, stdin: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def start(*options: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, *options],
-        stdin=stdin,
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -28,9 +29,9 @@ def start(*options: str, stdin: int = subprocess.PIPE) -> subprocess.Popen[str]:
     )
 
 
-def play(script: str, *options: str) -> tuple[int, str, str]:
+def play(script: str, *options: str, **environment: str) -> tuple[int, str, str]:
     """Return the exit status, standard output and standard error; all processes are gone."""
-    with start(*options, "-") as process:
+    with start(*options, "-", **environment) as process:
         out, err = process.communicate(script, timeout=120)
     assert "Traceback" not in out + err
     return process.returncode, out, err
@@ -142,7 +143,7 @@ def test_a_failed_expectation_is_exit_status_1() -> None:
     status, out, err = play("wait leader != 0\nexpect s1.kv.x == '1' within 50ms\nkill 1")
     assert (status, err) == (1, "")
     assert "line 2  expect s1.kv.x == '1' within 50ms  →  FAILED" in out
-    assert "expected within 50 ms: s1.kv.x == '1'" in out
+    assert "expected within 50ms: s1.kv.x == '1'" in out
     assert "seen: s1.kv.x is not there" in out
     assert "line 3" not in out
 
@@ -151,6 +152,12 @@ def test_a_refused_command_is_exit_status_1() -> None:
     status, out, _ = play("restart 1", "--servers", "3")
     assert status == 1
     assert "line 1  restart 1  →  REFUSED: S1 is not dead" in out
+
+
+def test_a_locale_without_arrows_is_no_traceback() -> None:
+    status, out, _ = play("kill 1", "--servers", "1", PYTHONIOENCODING="ascii")
+    assert status == 0
+    assert r"line 1  kill 1  \u2192  S1 killed" in out
 
 
 def test_an_unusable_script_is_exit_status_2_and_starts_nothing() -> None:
