@@ -26,11 +26,6 @@ def run(options: LabOptions, lesson: str | None = None) -> int:
     With a lesson the laboratory has the lesson's servers. All processes that were started are
     gone on return, however the explorer ended.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print(
-            "raftviz draws on a terminal, and this is none; try: raftviz run FILE", file=sys.stderr
-        )
-        return 2
     found = None
     if lesson is not None:
         from raftviz.lesson import LessonError, load

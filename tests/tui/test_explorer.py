@@ -10,9 +10,8 @@ import pytest
 
 from raft.core.events import Role, RoleChanged, RoleReason
 from raft.core.messages import Term
-from raftviz.lab.api import Lab, LabError, LabOptions
+from raftviz.lab.api import Lab, LabError
 from raftviz.model.events import Warned
-from raftviz.tui import app
 from raftviz.tui.explorer import EVENTS_A_FRAME, Explorer
 from raftviz.tui.pace import Pace
 from tests.raftviz.fake_lab import FakeLab, cluster
@@ -98,8 +97,3 @@ async def test_no_animation_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch
 def test_the_package_starts_without_the_toolkit() -> None:
     code = "import sys, raftviz.tui.app; assert 'textual' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_where_there_is_no_terminal_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert app.run(LabOptions()) == 2
-    assert "raftviz run" in capsys.readouterr().err
