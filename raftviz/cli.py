@@ -6,6 +6,7 @@ What takes long to load is imported by the command that needs it.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -134,6 +135,9 @@ def main(context: click.Context, /, **given: Any) -> None:
 
     All durations are in the cluster's time, which --rate can slow down.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale may lack arrows and marks
     if context.invoked_subcommand is None:
         context.exit(_explore(_chosen(context, given)))
 
@@ -196,12 +200,16 @@ def run(context: click.Context, /, file: str, as_json: bool, **given: Any) -> No
 
 
 def _explore(options: LabOptions, lesson_name: str | None = None) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
-        _complain("raftviz draws on a terminal, and this one cannot; without it: raftviz run FILE")
+    if not _can_draw():
+        _complain("raftviz draws on a terminal, and there is none; without it: raftviz run FILE")
         return UNUSABLE
     from raftviz.tui import app
 
     return app.run(options, lesson=lesson_name)
+
+
+def _can_draw() -> bool:
+    return os.isatty(0) and os.isatty(1) and os.environ.get("TERM") != "dumb"
 
 
 def _run(options: LabOptions, file: str, as_json: bool) -> int:
@@ -209,8 +217,7 @@ def _run(options: LabOptions, file: str, as_json: bool) -> int:
     from raftviz.script import MAX_BYTES, ScriptError, read_script
 
     try:
-        with click.open_file(file, "rb") as stream:
-            lines = read_script(stream.read(MAX_BYTES + 1), options.servers)
+        lines = read_script(_read(file, MAX_BYTES + 1), options.servers)
     except OSError as error:
         _complain(f"{file}: {error.strerror}")
         return UNUSABLE
@@ -223,6 +230,13 @@ def _run(options: LabOptions, file: str, as_json: bool) -> int:
     except LabError as error:
         _complain(str(error))
         return FAILED
+
+
+def _read(file: str, most: int) -> bytes:
+    if file != "-":
+        with open(file, "rb") as stream:
+            return stream.read(most)
+    return sys.stdin.buffer.read(most) if sys.stdin else b""  # it may be closed
 
 
 async def _play(options: LabOptions, lines: list[Line], transcript: Transcript) -> int:

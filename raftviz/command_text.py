@@ -88,11 +88,6 @@ class Word:
     column: int
     value: bytes
 
-    @property
-    def quoted(self) -> bool:
-        """Whether it stands in quotes, and so means nothing but itself."""
-        return self.text[:1] in _QUOTES
-
 
 _QUOTES = ("'", '"')
 _SPACE = re.compile(r"\s*(?:#(?!\d).*)?", re.DOTALL)  # and a comment; ``#12`` is a word
@@ -144,14 +139,14 @@ class Reader:
         assert match is not None  # it matches the end, too
         return match.start()
 
-    def fail(self, expected: str, words: tuple[str, ...] = (), fixed: str = "") -> NoReturn:
+    def fail(self, expected: str, words: tuple[str, ...] = ()) -> NoReturn:
         """Say that something else was expected here."""
-        raise ReadingError(self.column, expected, words, fixed)
+        raise ReadingError(self.column, expected, words)
 
-    def end(self, expected: str = "the end") -> None:
+    def end(self) -> None:
         """Take the end of the command."""
         if not self.at_end:
-            self.fail(expected)
+            self.fail("the end")
 
     def comes(self, pattern: re.Pattern[str]) -> bool:
         """Whether what comes next looks like this."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from raft.printable import printable
+from raftviz.command_text import format_duration
 from raftviz.commands import Expect, Wait
 from raftviz.lab.api import Lab
 from raftviz.model.as_json import event_json
@@ -162,7 +163,7 @@ class Headless:
         elif watch.error is not None:
             self._done(line, f"FAILED: {watch.error}")
         else:
-            limit = f" within {duration_text(within)}" if within else ""
+            limit = f" within {format_duration(within)}" if within else ""
             self._done(line, "FAILED")
             self._say(f"  expected{limit}: {line.condition}")
             self._say(f"  seen: {line.condition.explain(self.view)}")

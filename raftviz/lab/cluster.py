@@ -23,6 +23,8 @@ from raftviz.model.events import (
     Warned,
 )
 
+LINK_SECONDS = 2.0
+"""Real seconds in which servers that have started should be connected to each other."""
 LAST_WORDS_SECONDS = 1.0
 """Real seconds between the end of a process and the end of its observer's connection, at most."""
 
@@ -64,8 +66,7 @@ class Cluster:
         """Tell whether the server has a process that is stopped."""
         return server in self._running and self._running[server].process.paused
 
-    async def start(self, server: ServerId) -> None:
-        """Start a server's process and watch it. Raises ServerStartError."""
+    async def _start(self, server: ServerId) -> None:
         self._fabric.server_starting(server)
         try:
             process = await self._supervisor.start(server, self._fabric.ports)
@@ -86,8 +87,19 @@ class Cluster:
         self._tasks.create_task(self._watch_observer(running))
 
     async def start_all(self, servers: Iterable[ServerId]) -> None:
-        """Start servers side by side. Raises ServerStartError once it is clear how all went."""
-        await _all(map(self.start, servers))
+        """Start servers side by side, and let all who can do so connect to each other.
+
+        Raises ServerStartError once it is clear how all went.
+        """
+        await _all(map(self._start, servers))
+        try:
+            async with asyncio.timeout(LINK_SECONDS):
+                await self._fabric.all_linked(self._awake())
+        except TimeoutError:
+            self._stream.tell(Warned("not every server has reached every other yet"))
+
+    def _awake(self) -> list[ServerId]:
+        return [server for server in self._running if not self.is_paused(server)]
 
     async def kill_all(self, servers: Iterable[ServerId]) -> None:
         """End processes; return when all are reaped and that is in the stream."""
@@ -122,7 +134,7 @@ class Cluster:
 
         Returns how many messages each of them has sent so far.
         """
-        servers = [server for server in self._running if not self.is_paused(server)]
+        servers = self._awake()
         counts = await asyncio.gather(
             *(
                 self._running[server].observer.barrier(self._fabric.delivered[server])

@@ -135,9 +135,10 @@ class Fabric:
         if not address.done():
             address.set_result(None)
 
-    async def all_linked(self) -> None:
-        """Wait until there is a connection on every link."""
-        while len({(p.src, p.dst) for p in self._passages if p.is_linked}) < len(self.links):
+    async def all_linked(self, servers: Iterable[ServerId]) -> None:
+        """Wait until there is a connection on every link between these servers."""
+        wanted = set(itertools.permutations(servers, 2))
+        while wanted - {(p.src, p.dst) for p in self._passages if p.is_linked}:
             self._linked.clear()
             await self._linked.wait()
 

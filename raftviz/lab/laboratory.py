@@ -21,10 +21,7 @@ from raftviz.lab.session import Session
 from raftviz.lab.stream import Stream
 from raftviz.lab.supervisor import CLUSTER, Supervisor
 from raftviz.lab.viewers import Viewers
-from raftviz.model.events import ClockChanged, LabStarted, LinkChanged, Warned
-
-LINK_SECONDS = 2.0
-"""Real seconds in which the servers of a new lab should have connected to each other."""
+from raftviz.model.events import ClockChanged, LabStarted, LinkChanged
 
 
 class Laboratory:
@@ -77,11 +74,6 @@ class Laboratory:
         self._tell_beginning()
         await self._fabric.open()
         await cluster.start_all(self._servers)
-        try:
-            async with asyncio.timeout(LINK_SECONDS):
-                await self._fabric.all_linked()
-        except TimeoutError:
-            self._stream.tell(Warned("not every server reached every other in time"))
         self._time.run(self._options.rate)
 
     def _tell_beginning(self) -> None:

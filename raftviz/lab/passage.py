@@ -52,7 +52,8 @@ class Passage(asyncio.Protocol):
     @property
     def is_linked(self) -> bool:
         """Both ends are there and have said all that the handshake asks of the caller."""
-        return self._callee is not None and not self._handshake_left
+        both_there = self._caller is not None and self._callee is not None
+        return both_there and not self._handshake_left
 
     # --- The caller --------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from raft.secret import read_secret, write_secret
 
+MAX_SOCKET_PATH = 103
+"""Bytes of the longest path that a socket can have on every system."""
 _PREFIX = "raftviz-"
 _LOCK = "lock"
 
@@ -26,8 +28,12 @@ class RunDirectory:
     """
 
     def __init__(self, data: Path | None = None) -> None:
+        """Make the directory. Raises OSError."""
         remove_stale()
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH:
+            self.path.rmdir()
+            raise OSError(f"{self.socket}: too long for a socket; set TMPDIR to a shorter path")
         self._lock = _lock(self.path)
         self.data = self.path if data is None else data
         self.secret_file = self.path / "secret"

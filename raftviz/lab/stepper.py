@@ -29,8 +29,8 @@ from raftviz.lab.who import RefusedError
 from raftviz.model.events import Warned
 from raftviz.model.view import ServerView
 
-SETTLE_SECONDS = 0.5
-"""Real seconds that the servers have to work off what one step caused."""
+SETTLE_SECONDS = 2.0
+"""Real seconds that the servers have to work off what one step caused; a slow disk needs some."""
 
 
 class Stepper:
@@ -93,9 +93,7 @@ class Stepper:
                     if all(received[server] == count for server, count in sent.items()):
                         return
         except TimeoutError:
-            self._stream.tell(
-                Warned(f"the servers were still busy {SETTLE_SECONDS * 1000:g} ms after the step")
-            )
+            self._stream.tell(Warned(f"the servers are still busy after {SETTLE_SECONDS:g} s"))
 
     async def _look(self) -> tuple[dict[ServerId, int], dict[ServerId, int]]:
         sent = await self._cluster.digest()

@@ -26,11 +26,6 @@ def run(options: LabOptions, lesson: str | None = None) -> int:
     With a lesson the laboratory has the lesson's servers. All processes that were started are
     gone on return, however the explorer ended.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print(
-            "raftviz draws on a terminal, and this is none; try: raftviz run FILE", file=sys.stderr
-        )
-        return 2
     found = None
     if lesson is not None:
         from raftviz.lesson import LessonError, load
@@ -57,6 +52,8 @@ async def _explore(options: LabOptions, lesson: Lesson | None) -> int:
             await explorer.run_async()
     finally:
         await _close(lab)
+    if explorer.seen.ended is not None:
+        print(f"the laboratory ended: {printable(explorer.seen.ended)}", file=sys.stderr)
     return explorer.return_code or 0
 
 
@@ -71,7 +68,7 @@ def _ended_by_signals(explorer: Explorer) -> Iterator[None]:
     """Let signals end the explorer as its user would: the terminal is put in order again."""
     loop = asyncio.get_running_loop()
     for number in ENDING:
-        loop.add_signal_handler(number, explorer.exit, 0)
+        loop.add_signal_handler(number, explorer.end)
     try:
         yield
     finally:

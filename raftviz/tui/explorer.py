@@ -32,12 +32,17 @@ from raftviz.tui.widgets.panel import Panel
 EVENTS_A_FRAME = 5000
 """More than this at once waits for the next frame, so that keys are still heard."""
 CHOICES = "ABCDEFGH"
+LINE_KEYS = ("command", "put", "get")
+"""The keys that open the command line."""
 
 
 def _bindings() -> list[BindingType]:
+    # Tab would else go to Textual's own way of moving between widgets. And the line must be open
+    # before the next key is looked at: what is typed quickly or pasted behind a colon would else
+    # be taken for keys, and kill a server.
+    first = ("tab", *LINE_KEYS)
     named = [
-        # Tab would else go to Textual's own way of moving between widgets.
-        Binding(",".join(key.keys), f"press('{key.name}')", show=False, priority=key.name == "tab")
+        Binding(",".join(key.keys), f"press('{key.name}')", show=False, priority=key.name in first)
         for key in (*KEYS, *LESSON_KEYS)
         if key.keys
     ]
@@ -52,8 +57,8 @@ def _bindings() -> list[BindingType]:
     ]
 
 
-class Explorer(App[int]):
-    """The whole screen. Its result is the program's exit status.
+class Explorer(App[None]):
+    """The whole screen. ``return_code`` is the program's exit status.
 
     ``lab`` is awaited once the first picture stands. ``now`` is the machine's monotonic clock;
     without a ``pace`` nothing is drawn until somebody calls ``frame``.
@@ -133,6 +138,10 @@ class Explorer(App[int]):
         self.seen.ended = why or self.seen.warning or "it ended by itself"
         self.frame()
 
+    def end(self) -> None:
+        """Leave; the exit status tells whether the laboratory was there to the last."""
+        self.exit(return_code=0 if self.seen.ended is None else 1)
+
     def _tick(self, pace: Pace) -> None:
         self.frame()
         self.set_timer(pace.frame(), partial(self._tick, pace))
@@ -149,6 +158,11 @@ class Explorer(App[int]):
         self.stage.repaint()
 
     # --- Keys and clicks ---------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
+        """Let the keys that open the command line be letters while it, or help, is open."""
+        opens = action == "press" and parameters[0] in LINE_KEYS
+        return not (opens and (self.seen.typing or len(self.screen_stack) > 1))
 
     def action_press(self, name: str) -> None:
         """Do what a key does."""

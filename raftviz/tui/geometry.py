@@ -137,7 +137,7 @@ def ring(count: int, width: int, height: int) -> Ring:
     cards = (
         _ring(count, width, height, rows, SHAPES[-1][0], pull)
         for rows in range(CARD_ROWS, 0, -1)
-        for pull in (1.6, 1.3, 1.0)
+        for pull in (1.6, 1.3, 1.0, 0.8)
     )
     last = _ring(count, width, height, 1, SHAPES[-1][0], 1.0)
     return next((one for one in cards if _fits(one, width, height)), last)

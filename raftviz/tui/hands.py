@@ -37,7 +37,7 @@ class Hands:
         """Carry out a command, as typed or as a key stands for it. Raises CommandError."""
         match commands.parse(text):
             case Quit():
-                self._app.exit(0)
+                self._app.end()
             case Help(topic):
                 self.help(topic)
             case Select(servers):
@@ -45,16 +45,18 @@ class Hands:
             case Wait() | Expect():
                 self._say(text, Answer(False, "that is for scripts and lessons: raftviz run FILE"))
             case _:
-                said = self._say(text, None)
-                self._app.run_worker(self._carry_out(said), group="commands")
+                self._app.run_worker(self.perform(text), group="commands")
 
-    async def _carry_out(self, said: Said) -> None:
+    async def perform(self, text: str) -> Answer:
+        """Let the laboratory carry out a command; show that it does, and how it went."""
+        said = self._say(text, None)
         if self.lab is None:
             answer = Answer(False, "the laboratory is not there")
         else:
-            answer = await self.lab.command(said.text)
+            answer = await self.lab.command(text)
         if self._seen.said is said:
-            self._say(said.text, answer)
+            self._say(text, answer)
+        return answer
 
     def _say(self, text: str, answer: Answer | None) -> Said:
         self._seen.said = said = Said(text, answer)
@@ -111,7 +113,7 @@ class Hands:
         self.help()
 
     def _press_quit(self) -> None:
-        self._app.exit(0)
+        self._app.end()
 
     def _press_select(self) -> None:
         """Select the next server: what a click on the key can mean."""

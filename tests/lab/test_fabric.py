@@ -378,7 +378,7 @@ async def test_malformed_bytes_close_one_connection_and_the_network_goes_on(net,
 
 async def test_all_linked_waits_for_the_last_link(net):
     accepted = {server: await net.server(server) for server in (1, 2, 3)}
-    waiting = asyncio.ensure_future(net.fabric.all_linked())
+    waiting = asyncio.ensure_future(net.fabric.all_linked((1, 2, 3)))
     for src, dst in net.fabric.links:
         assert not waiting.done()
         await net.link(src, dst, accepted[dst])

@@ -167,6 +167,16 @@ async def test_timeout_starts_an_election_at_this_moment(start_lab):
     assert lab.view.servers[3].timer_kind is TimerKind.HEARTBEAT
 
 
+async def test_a_server_restarted_while_frozen_is_connected_when_the_answer_comes(start_lab):
+    lab = await start_lab(seed=11, rate=0)
+    await lab.do("kill 4")
+    await lab.do("restart 4")
+    await lab.do("timeout 2")
+    assert {flight.message.dst for flight in lab.view.flights.values()} == {1, 3, 4, 5}
+    await lab.do("timeout 4")
+    assert len(lab.view.flights) == 8
+
+
 async def test_frozen_at_any_moment_everything_that_was_under_way_is_told(start_lab):
     lab = await start_lab(seed=10, rate=10)
     await lab.leader()

@@ -140,6 +140,15 @@ def test_a_run_is_private_and_leaves_nothing(temp):
     assert list(temp.iterdir()) == []
 
 
+def test_a_path_too_long_for_a_socket_is_refused_with_a_way_out(temp, monkeypatch):
+    deep = temp / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    with pytest.raises(OSError, match="set TMPDIR to a shorter path"):
+        RunDirectory()
+    assert list(deep.iterdir()) == []
+
+
 def test_data_that_was_asked_for_is_kept(temp):
     run = RunDirectory(temp / "kept")
     (run.server_directory(1) / "data").write_text("precious")

@@ -472,6 +472,8 @@ class TestCalling:
         with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
             await connect(stranger.address, identity(), Caller.CLIENT, 1, print, print)
 
+        await stranger.news.until(lambda: stranger.left)
+
     async def test_nobody_there(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = format_address(*taken.getsockname())

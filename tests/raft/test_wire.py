@@ -216,13 +216,11 @@ class TestWhatIsNoFrame:
         with pytest.raises(DecodeError):
             decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
 
-    def test_the_reason_holds_no_stack_of_another_language(self):
+    def test_the_reason_is_one_sentence_and_no_stack_of_another_language(self):
         data = bytearray(encode(RequestVote(1, 2, 3, 4, 5)))
         data[24:28] = (0x7FFFFFFC).to_bytes(4, "little")
-        with pytest.raises(DecodeError) as caught:
+        with pytest.raises(DecodeError, match=r"^malformed Envelope: [\w -]*out-of-bounds[\w -]*$"):
             decode(bytes(data))
-        assert "\n" not in str(caught.value)
-        assert "stack" not in str(caught.value)
 
 
 class TestSplitting:

@@ -103,7 +103,7 @@ async def test_an_expectation_waits_for_its_time() -> None:
 async def test_an_expectation_waits_no_longer_than_its_time() -> None:
     play = Play("expect leader == 4 within 20ms")
     assert await play.run() == FAILED
-    assert play.rows[1:3] == ["  expected within 20 ms: leader == 4", "  seen: leader = 2"]
+    assert play.rows[1:3] == ["  expected within 20ms: leader == 4", "  seen: leader = 2"]
 
 
 async def test_what_held_for_one_event_only_was_seen() -> None:

@@ -31,7 +31,7 @@ async def promise(lab: Lab) -> Lab:
 @asynccontextmanager
 async def explorer(
     lab: FakeLab, size: tuple[int, int] = WIDE, lesson: Lesson | None = None
-) -> AsyncIterator[Pilot[int]]:
+) -> AsyncIterator[Pilot[None]]:
     """Run an explorer whose frames come only from the test; the machine's clock stands at 0."""
     app = Explorer(promise(lab), lesson, now=lambda: 0.0)
     async with app.run_test(size=size) as pilot:
@@ -39,7 +39,7 @@ async def explorer(
         yield pilot
 
 
-async def show(pilot: Pilot[int]) -> None:
+async def show(pilot: Pilot[None]) -> None:
     """Let everything that was said so far come onto the screen."""
     await pilot.pause()
     app = pilot.app
@@ -48,7 +48,7 @@ async def show(pilot: Pilot[int]) -> None:
     await pilot.pause()
 
 
-def text_of(pilot: Pilot[int]) -> str:
+def text_of(pilot: Pilot[None]) -> str:
     """Return the screen as plain text."""
     screen = pilot.app.screen
     lines = screen._compositor.render_strips(screen.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from raftviz import commands
@@ -11,12 +12,19 @@ from raftviz.tui.explorer import Explorer
 from tests.tui.harness import NARROW, explorer, lab_of, show, text_of
 from tests.tui.scenes import replication
 
-NAMES = {" ": "space", "|": "vertical_line", "@": "at", "/": "slash", ">": "greater_than_sign"}
+NAMES = {
+    ":": "colon",
+    " ": "space",
+    "|": "vertical_line",
+    "@": "at",
+    "/": "slash",
+    ">": "greater_than_sign",
+}
 LAB = [spec.example for spec in commands.TABLE if spec.scope is Scope.LAB]
 SCRIPT = [spec.example for spec in commands.TABLE if spec.scope is Scope.SCRIPT]
 
 
-async def type_in(pilot: Pilot[int], text: str, *keys: str) -> None:
+async def type_in(pilot: Pilot[None], text: str, *keys: str) -> None:
     app = pilot.app
     assert isinstance(app, Explorer)
     await pilot.press("colon")
@@ -40,6 +48,18 @@ async def test_typing_key_by_key() -> None:
         await pilot.press("colon", *(NAMES.get(c, c) for c in "partition 1 2 | 3 4 5"), "enter")
         await show(pilot)
     assert lab.commands == ["partition 1 2 | 3 4 5"]
+
+
+async def test_what_comes_at_once_behind_the_colon_is_typed() -> None:
+    """A terminal hands over a burst of keys in one piece; none of them may kill a server."""
+    lab = lab_of(replication())
+    async with explorer(lab) as pilot:
+        for character in ":kill 5":
+            pilot.app.post_message(Key(NAMES.get(character, character), character))
+        pilot.app.post_message(Key("enter", "\r"))
+        await pilot.pause()
+        await show(pilot)
+    assert lab.commands == ["kill 5"]
 
 
 @pytest.mark.parametrize("example", SCRIPT)

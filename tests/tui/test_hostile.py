@@ -43,7 +43,7 @@ HOSTILE = [
 UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
-def assert_clean(pilot: Pilot[int]) -> None:
+def assert_clean(pilot: Pilot[None]) -> None:
     """No rendered segment holds a character that a terminal would obey, or an action."""
     screen = pilot.app.screen
     for strip in screen._compositor.render_strips(screen.size):

@@ -30,12 +30,12 @@ PLAIN = {
 """What keys mean while S2 leads, nothing is selected by hand, and time runs at 1/20."""
 
 
-async def press(pilot: Pilot[int], *keys: str) -> None:
+async def press(pilot: Pilot[None], *keys: str) -> None:
     await pilot.press(*keys)
     await show(pilot)
 
 
-def app_of(pilot: Pilot[int]) -> Explorer:
+def app_of(pilot: Pilot[None]) -> Explorer:
     assert isinstance(pilot.app, Explorer)
     return pilot.app
 

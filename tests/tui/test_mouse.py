@@ -13,7 +13,7 @@ from tests.tui.harness import explorer, lab_of, show, text_of
 from tests.tui.scenes import frozen, replication
 
 
-async def click(pilot: Pilot[int], text: str, *, shift: int = 0) -> None:
+async def click(pilot: Pilot[None], text: str, *, shift: int = 0) -> None:
     """Click the first place on the screen where ``text`` stands."""
     lines = text_of(pilot).splitlines()
     y = next(n for n, line in enumerate(lines) if text in line)
@@ -76,7 +76,7 @@ async def test_a_link_is_cut_with_two_clicks() -> None:
     assert lab.commands == ["cut 2 4"]
 
 
-async def middle_of_link(pilot: Pilot[int], one: int, two: int) -> tuple[int, int]:
+async def middle_of_link(pilot: Pilot[None], one: int, two: int) -> tuple[int, int]:
     from raftviz.tui.scene.links import middle
 
     app = pilot.app

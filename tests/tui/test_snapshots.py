@@ -40,11 +40,11 @@ LESSON = Lesson(
 
 def picture_of(
     moments: list[scenes.Moment], *keys: str, lesson: Lesson | None = None, theme: str = ""
-) -> tuple[Explorer, Callable[[Pilot[int]], Any]]:
+) -> tuple[Explorer, Callable[[Pilot[None]], Any]]:
     """An explorer at a moment, and what is done before the picture is taken."""
     app = Explorer(promise(lab_of(moments)), lesson, now=lambda: 0.0)
 
-    async def before(pilot: Pilot[int]) -> None:
+    async def before(pilot: Pilot[None]) -> None:
         if theme:
             app.theme = theme
         await show(pilot)

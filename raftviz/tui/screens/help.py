@@ -25,6 +25,7 @@ KEY_WIDTH, SYNTAX_WIDTH = 6, 32
 class HelpScreen(ModalScreen[None]):
     """All keys, all commands and all signs; or what can be said about one topic."""
 
+    AUTO_FOCUS = "VerticalScroll"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,enter", "dismiss", "close"),
         Binding("up,k", "scroll(-1)", show=False),

@@ -17,6 +17,7 @@ from raftviz.lesson import LessonRun
 class StepsScreen(ModalScreen[int | None]):
     """Returns the place of the step that was chosen, None for none."""
 
+    AUTO_FOCUS = "OptionList"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,j", "dismiss", "close")]
 
     def __init__(self, run: LessonRun) -> None:

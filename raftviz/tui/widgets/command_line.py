@@ -53,7 +53,7 @@ class CommandLine(Input):
         self._place = len(self._history)
         self.value = text
         self.cursor_position = len(text)
-        self.focus()
+        self.screen.set_focus(self)  # at once; focus() waits for its turn
 
     def validate_value(self, value: str) -> str:
         """Let nothing into the line that a terminal would obey: somebody may paste anything."""

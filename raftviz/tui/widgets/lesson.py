@@ -177,8 +177,8 @@ class LessonPanel(Vertical):
                 *map(_choice, enumerate(step.question.choices)), markup=False, compact=True
             )
             choices.highlighted = None
-            last = chr(ord("A") + len(step.question.choices) - 1)
-            question = _text(f"{step.question.text} (press A to {last}, or click)")
+            keys = " ".join(_letter(place) for place in range(len(step.question.choices)))
+            question = _text(f"{step.question.text} ({keys} or click)")
             await self._text.mount(Static(question, markup=False, classes="note"), choices)
         if step.task is not None:
             task = Static(_text(f"▶ {step.task}"), markup=False, classes="note task")
@@ -232,6 +232,10 @@ def _text(text: str) -> Text:
     return shown
 
 
+def _letter(place: int) -> str:
+    return chr(ord("A") + place)
+
+
 def _choice(numbered: tuple[int, str]) -> Text:
     place, text = numbered
-    return Text(f"{chr(ord('A') + place)}  {printable(text)}")
+    return Text(f"{_letter(place)}  {printable(text)}")

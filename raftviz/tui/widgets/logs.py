@@ -21,7 +21,8 @@ from raftviz.tui.scene.servers import role_mark
 from raftviz.tui.seen import Seen
 from raftviz.tui.widgets.panel import Panel
 
-NAME, NUMBERS = 6, 17
+NAME, NUMBERS, FEW_NUMBERS = 6, 17, 11
+SPACIOUS = 60
 WIDEST, NARROWEST = 10, 8
 COMMIT, APPLIED, MATCH, NEXT = "◆", "◇", "●", "▷"
 
@@ -68,7 +69,8 @@ class LogsPanel(Panel):
         """Draw the index, the rows, and what the signs mean."""
         servers = list(self.seen.view.servers.values())
         rows = self._rows_each(canvas.height)
-        room = canvas.width - NAME - (NUMBERS if rows == 1 else 0)
+        numbers = NUMBERS if canvas.width >= SPACIOUS else FEW_NUMBERS
+        room = canvas.width - NAME - (numbers if rows == 1 else 0)
         longest = max((len(server.log) for server in servers), default=0)
         width = WIDEST if room >= 6 * WIDEST else NARROWEST
         shown = max(room // width, 1)
@@ -81,7 +83,7 @@ class LogsPanel(Panel):
             if rows == 2:
                 self._draw_marks(canvas, y + 1, server, first, shown, width)
             else:
-                self._draw_numbers(canvas, y, server)
+                self._draw_numbers(canvas, y, server, numbers)
         if canvas.height > len(servers) * rows + 1:
             self._draw_legend(canvas)
 
@@ -172,17 +174,19 @@ class LogsPanel(Panel):
         known = self.seen.view.servers[leader].progress.get(server.id)
         return None if known is None else (known.match_index, known.next_index)
 
-    def _draw_numbers(self, canvas: Canvas, y: int, server: ServerView) -> None:
-        palette = self.seen.palette
+    def _draw_numbers(self, canvas: Canvas, y: int, server: ServerView, width: int) -> None:
         if not server.alive:
             return
-        spans = [(f"{COMMIT}{server.commit_index} ", palette.good)]
+        palette = self.seen.palette
+        blank = " " if width == NUMBERS else ""
+        spans = [(f"{COMMIT}{server.commit_index}{blank}", palette.good)]
         known = self._progress(server)
         if known is not None:
-            spans += [(f"{MATCH}{known[0]} ", palette.text), (f"{NEXT}{known[1]}", palette.dim)]
+            spans.append((f"{MATCH}{known[0]}{blank}", palette.text))
+            spans.append((f"{NEXT}{known[1]}", palette.dim))
         elif server.role is Role.LEADER:
-            spans.append(("leader", palette.dim))
-        canvas.spans(canvas.width - NUMBERS + 1, y, spans)
+            spans.append((f"{blank}leader", palette.dim))
+        canvas.spans(canvas.width - width + 1, y, spans)
 
     def _draw_legend(self, canvas: Canvas) -> None:
         palette = self.seen.palette

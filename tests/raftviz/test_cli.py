@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner, Result
+
+from raftviz.cli import main
+from raftviz.commands import TABLE
+from raftviz.lab.api import LabError, LabOptions
+from raftviz.lesson import names
+
+
+def raftviz(*arguments: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(main, arguments, input=given, prog_name="raftviz")
+
+
+class Screen(ModuleType):
+    """Stands for ``raftviz.tui.app``: remembers what it was asked to show."""
+
+    def __init__(self) -> None:
+        super().__init__("raftviz.tui.app")
+        self.shown: list[tuple[LabOptions, str | None]] = []
+
+    def run(self, options: LabOptions, lesson: str | None = None) -> int:
+        self.shown.append((options, lesson))
+        return 7
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    """A terminal that can show the explorer."""
+    import raftviz.tui
+
+    found = Screen()
+    monkeypatch.setitem(sys.modules, "raftviz.tui.app", found)
+    monkeypatch.setattr(raftviz.tui, "app", found, raising=False)
+    monkeypatch.setattr("raftviz.cli._can_draw", lambda: True)
+    return found
+
+
+def test_without_a_command_the_explorer_opens(screen: Screen) -> None:
+    assert raftviz().exit_code == 7
+    assert screen.shown == [(LabOptions(), None)]
+
+
+def test_options_are_in_the_words_of_the_command_language(screen: Screen) -> None:
+    what = ["--servers", "3", "--seed", "7", "--delay", "25ms", "--heartbeat", "100ms"]
+    raftviz(*what, "--rate", "1/20", "--election-timeout", "300ms..0.6s")
+    assert screen.shown == [
+        (
+            LabOptions(
+                servers=3,
+                rate=0.05,
+                delay=0.025,
+                seed=7,
+                heartbeat=0.1,
+                election_timeout=(0.3, 0.6),
+            ),
+            None,
+        )
+    ]
+
+
+def test_a_lesson_opens_beside_the_cluster(screen: Screen) -> None:
+    assert raftviz("--seed", "7", "lesson", "elections", "--delay", "0s").exit_code == 7
+    assert screen.shown == [(LabOptions(seed=7, delay=0.0), "elections")]
+
+
+def test_lessons_are_listed() -> None:
+    listed = raftviz("lesson")
+    assert listed.exit_code == 0
+    assert [row.split()[0] for row in listed.output.splitlines()] == names()
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        (["--rate", "1/0"], "expected a rate"),
+        (["--delay", "20"], "expected a duration with its unit"),
+        (["--election-timeout", "1..2"], "expected durations from the shortest to the longest"),
+        (["--election-timeout", "2s..1s"], "do not fit"),
+        (["--heartbeat", "1s"], "do not fit"),
+        (["--servers", "0"], "0 is not in the range"),
+        (["--servers", "x"], "'x' is not a valid integer"),
+        (["--delay", "\x1b[2J"], r"\\x1b[2J"),
+        (["--nonsense"], "No such option"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_a_wrong_option_is_named(screen: Screen, option: list[str], complaint: str) -> None:
+    found = raftviz(*option)
+    assert found.exit_code == 2
+    assert complaint in found.stderr
+    assert "\x1b" not in found.stderr
+    assert screen.shown == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["lesson", "elections"]])
+def test_without_a_terminal_it_says_what_works_there(arguments: list[str]) -> None:
+    found = raftviz(*arguments)
+    assert found.exit_code == 2
+    assert "raftviz run FILE" in found.stderr
+
+
+def test_a_dumb_terminal_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raftviz.cli import _can_draw
+
+    monkeypatch.setattr("os.isatty", lambda descriptor: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert _can_draw()
+    monkeypatch.setenv("TERM", "dumb")
+    assert not _can_draw()
+
+
+def test_the_language_is_listed_and_explained() -> None:
+    listed = raftviz("commands").output
+    assert all(spec.syntax in listed for spec in TABLE)
+    assert "partition 1 2 | 3 4 5" in raftviz("commands", "partition").output
+    assert "timeout 3" in raftviz("commands", "Time", "Out").output
+    assert "voted_for" in raftviz("commands", "conditions").output
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+@pytest.mark.parametrize("command", [[], ["run"], ["lesson"], ["commands"]])
+def test_help(command: list[str], option: str) -> None:
+    found = raftviz(*command, option)
+    assert found.exit_code == 0
+    assert found.output.startswith("Usage: raftviz")
+
+
+def test_version() -> None:
+    assert raftviz("--version").output.startswith("raftviz")
+
+
+def test_an_unusable_script_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def spawn(options: LabOptions) -> None:
+        pytest.fail("something was started")
+
+    monkeypatch.setattr("raftviz.lab.api.LabClient.spawn", spawn)
+    file = tmp_path / "demo.raft"
+    file.write_text("kill 1\nkil 2\nexpect lead == 1\n")
+    found = raftviz("run", str(file))
+    assert found.exit_code == 2
+    assert f'{file}:2:1: expected a command, found "kil"' in found.stderr
+    assert "try: kill 2" in found.stderr
+    assert f"{file}:3:8: there is no lead: did you mean leader?" in found.stderr
+    found = raftviz("--servers", "3", "run", "-", given="kill 4")
+    assert found.exit_code == 2
+    assert "standard input:1:6: there is no S4 in a cluster of 3" in found.stderr
+
+
+def test_a_laboratory_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def spawn(options: LabOptions) -> None:
+        raise LabError("no \x1bspace left")
+
+    monkeypatch.setattr("raftviz.lab.api.LabClient.spawn", spawn)
+    found = raftviz("run", "-", given="kill 1")
+    assert found.exit_code == 1
+    assert found.stderr == "no \\x1bspace left\n"
+
+
+def test_a_closed_standard_input_is_an_empty_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    from raftviz.cli import _read
+
+    monkeypatch.setattr("sys.stdin", None)
+    assert _read("-", 10) == b""
+
+
+def test_a_script_that_cannot_be_read(tmp_path: Path) -> None:
+    for path, complaint in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+        found = raftviz("run", str(path))
+        assert found.exit_code == 2
+        assert complaint in found.stderr

@@ -1,0 +1,99 @@
+"""How the explorer lives with its laboratory: it waits for it, and outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from raft.core.events import Role, RoleChanged, RoleReason
+from raft.core.messages import Term
+from raftviz.lab.api import Lab, LabError
+from raftviz.model.events import Warned
+from raftviz.tui.explorer import EVENTS_A_FRAME, Explorer
+from raftviz.tui.pace import Pace
+from tests.raftviz.fake_lab import FakeLab, cluster
+from tests.tui.harness import WIDE, explorer, lab_of, show, text_of
+from tests.tui.scenes import replication
+
+
+async def test_it_stands_before_the_laboratory_does() -> None:
+    arrived: asyncio.Future[Lab] = asyncio.get_running_loop().create_future()
+
+    async def promise() -> Lab:
+        return await arrived
+
+    screen = Explorer(promise(), now=lambda: 0.0)
+    async with screen.run_test(size=WIDE) as pilot:
+        await show(pilot)
+        assert "starting the servers" in text_of(pilot)
+        await pilot.press("k", "space", "plus", "x", "0", "1")
+        await show(pilot)
+        arrived.set_result(lab_of(replication()))
+        await show(pilot)
+        await show(pilot)
+        assert "★ leader S2" in text_of(pilot)
+
+
+async def test_a_laboratory_that_cannot_start_says_why() -> None:
+    async def promise() -> Lab:
+        raise LabError("the laboratory did not start: no room")
+
+    screen = Explorer(promise(), now=lambda: 0.0)
+    async with screen.run_test(size=WIDE) as pilot:
+        await show(pilot)
+        assert "the laboratory did not start: no room" in text_of(pilot)
+        await pilot.press("q")
+    assert screen.return_code == 1
+
+
+async def test_a_laboratory_that_ends_leaves_its_last_picture() -> None:
+    lab = lab_of(replication())
+    async with explorer(lab) as pilot:
+        lab.feed(Warned("the disk is full"))
+        lab.end()
+        await show(pilot)
+        for expected in ("the laboratory ended", "the disk is full", "■ ENDED", "★ leader S2"):
+            assert expected in text_of(pilot)
+        await pilot.press("k", "4")
+        await show(pilot)
+        assert "▶ S4 ◀" in text_of(pilot), "one can still look around"
+
+
+async def test_a_flood_of_events_is_taken_in_portions() -> None:
+    lab = FakeLab(*cluster(5))
+    async with explorer(lab) as pilot:
+        change = (1, RoleChanged(Role.CANDIDATE, Term(1), RoleReason.ELECTION_TIMEOUT))
+        lab.feed(*[change] * (EVENTS_A_FRAME + 10), Warned("last"))
+        screen = pilot.app
+        assert isinstance(screen, Explorer)
+        await show(pilot)
+        assert screen.seen.warning == ""
+        await show(pilot)
+        assert screen.seen.warning == "last"
+
+
+async def test_frames_come_by_themselves_with_a_pace() -> None:
+    lab = lab_of(replication())
+
+    async def promise() -> Lab:
+        return lab
+
+    screen = Explorer(promise(), pace=Pace())
+    async with screen.run_test(size=WIDE) as pilot:
+        while "★ leader S2" not in text_of(pilot):
+            await pilot.pause(0.02)
+
+
+async def test_no_animation_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    never: asyncio.Future[Lab] = asyncio.get_running_loop().create_future()
+    assert Explorer(never).seen.moving
+    monkeypatch.setattr("textual.constants.TEXTUAL_ANIMATIONS", "none")
+    assert not Explorer(never).seen.moving
+
+
+def test_the_package_starts_without_the_toolkit() -> None:
+    code = "import sys, raftviz.tui.app; assert 'textual' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,165 @@
+"""What messages look like, and how they are seen to arrive or to die."""
+
+from __future__ import annotations
+
+import pytest
+
+from raft.core.events import TimerArmed, TimerKind
+from raft.core.messages import (
+    AlreadyVoted,
+    AppendEntriesReply,
+    Granted,
+    Index,
+    LogBehind,
+    Message,
+    Mismatch,
+    ServerId,
+    StaleTerm,
+    Term,
+)
+from raftviz.model.events import (
+    ClockChanged,
+    DropReason,
+    LinkChanged,
+    MessageDelivered,
+    MessageDropped,
+    MessageSent,
+    ServerPaused,
+)
+from raftviz.model.view import Flight
+from raftviz.tui.seen import Seen
+from raftviz.tui.traffic import Kind, look_of, next_due, progress
+from tests.raftviz.fake_lab import Stream, Told
+from tests.tui import scenes
+from tests.tui.harness import explorer, lab_of, show, text_of
+from tests.tui.scenes import LOG, append, ask, beat, put, replication, stored, vote
+
+
+def watched(*told: Told, at: float = scenes.AT) -> Seen:
+    seen, stream = Seen(), Stream()
+    events = [stream.event(one, moment) for moment, one in replication()]
+    seen.fold([*events, *stream.events(*told, at=at)], 0.0)
+    return seen
+
+
+def refused(src: int, dst: int) -> AppendEntriesReply:
+    return AppendEntriesReply(
+        ServerId(src), ServerId(dst), Term(3), Mismatch(Index(8), Term(0), Index(6))
+    )
+
+
+LOOKS = [
+    (ask(3, 2, 4), Kind.ASK, "?", "vote for me"),
+    (vote(2, 3, 4, Granted()), Kind.GRANT, "+", "yes"),
+    (vote(2, 3, 4, AlreadyVoted(ServerId(1))), Kind.REFUSE, "−", "has voted for S1"),
+    (vote(2, 3, 4, AlreadyVoted(ServerId(2))), Kind.REFUSE, "−", "has voted for itself"),
+    (vote(2, 3, 4, LogBehind(Index(9), Term(3))), Kind.REFUSE, "−", "log behind"),
+    (vote(2, 3, 4, StaleTerm()), Kind.REFUSE, "−", "old term"),
+    (beat(2, 3, 3), Kind.BEAT, "●", ""),
+    (append(2, 3, 3, 6, LOG[6:7]), Kind.ENTRIES, "colour=blue", "after 6/t3"),
+    (append(2, 3, 3, 6, LOG[6:8]), Kind.ENTRIES, "colour=blue +1", "after 6/t3"),
+    (append(2, 3, 3, 5, LOG[5:6]), Kind.ENTRIES, "no-op", "after 5/t2"),
+    (stored(1, 2, 3, 8), Kind.BEAT_ANSWER, "○", ""),
+    (stored(3, 2, 3, 7), Kind.STORED, "✓", "has 7"),
+    (refused(4, 2), Kind.MISMATCH, "✗", "no such entry 8"),
+]
+
+
+@pytest.mark.parametrize(("message", "kind", "face", "label"), LOOKS)
+def test_every_message_has_its_look(message: Message, kind: Kind, face: str, label: str) -> None:
+    look = look_of(message, watched().view)
+    assert (look.kind, look.face, look.label) == (kind, face, label)
+
+
+def test_kinds_can_be_told_apart_without_colour() -> None:
+    assert len({kind.value for kind in Kind}) == len(Kind)
+
+
+def test_a_message_moves_with_the_clusters_time() -> None:
+    flight = Flight(1, beat(2, 3, 3), 10.0, 10.1)
+    assert [progress(flight, at) for at in (9.0, 10.0, 10.05, 10.1, 11.0)] == pytest.approx(
+        [0, 0, 0.5, 1, 1]
+    )
+
+
+def test_what_ended_is_seen_for_a_moment_and_then_forgotten() -> None:
+    seen = watched(MessageSent(50, append(2, 3, 3, 6, LOG[6:7]), 12.35))
+    seen.fold(Stream().events(MessageDelivered(50), at=12.35), 1.0)
+    (ended,) = seen.traffic.ended
+    assert (ended.dropped, ended.share) == (None, 1.0)
+    seen.fold([], 1.5)
+    assert len(seen.traffic.ended) == 1
+    seen.fold([], 2.5)
+    assert seen.traffic.ended == []
+
+
+def test_a_lost_message_dies_where_it_was() -> None:
+    seen = watched(MessageSent(50, beat(2, 3, 3), scenes.AT + 0.010))
+    seen.fold(
+        Stream().events(MessageDropped(50, DropReason.SERVER_DOWN), at=scenes.AT + 0.004), 1.0
+    )
+    (ended,) = seen.traffic.ended
+    assert ended.dropped is DropReason.SERVER_DOWN
+    assert ended.share == pytest.approx(0.4)
+
+
+def test_what_a_step_would_do() -> None:
+    seen = watched()
+    due = next_due(seen.view)
+    assert due is not None
+    assert isinstance(due[1], Flight)
+    seen = watched(*(MessageDelivered(number) for number in (1, 2, 3, 4)))
+    assert next_due(seen.view) == (pytest.approx(scenes.AT + 0.030), ServerId(2))
+    paused = [ServerPaused(ServerId(server)) for server in (1, 2, 3, 4, 5)]
+    seen = watched(*(MessageDelivered(number) for number in (1, 2, 3, 4)), *paused)
+    assert next_due(seen.view) is None
+
+
+async def test_refusals_say_why_on_their_way_when_time_is_slow() -> None:
+    lab = lab_of(scenes.split_vote(rate=0.05))
+    async with explorer(lab) as pilot:
+        assert "has voted for S3" in text_of(pilot).split("logs")[0] + text_of(pilot)
+    async with explorer(lab_of(scenes.split_vote(rate=1.0))) as pilot:
+        cluster = "\n".join(line[:86] for line in text_of(pilot).splitlines())
+        assert "has voted for S3" not in cluster, "nobody reads that fast"
+
+
+async def test_cut_links_show_which_way_is_cut() -> None:
+    lab = lab_of(scenes.replication())
+    async with explorer(lab) as pilot:
+        before = text_of(pilot)
+        lab.feed(LinkChanged(ServerId(4), ServerId(3), True, 0.010))
+        await show(pilot)
+        assert "✕→" in text_of(pilot)
+        assert "✕→" not in before
+        lab.feed(LinkChanged(ServerId(3), ServerId(4), True, 0.010))
+        await show(pilot)
+        assert "✕→" not in text_of(pilot)
+        assert text_of(pilot).count("✕") > before.count("✕")
+
+
+async def test_the_rim_shrinks_and_jumps_back_with_a_heartbeat() -> None:
+    lab = lab_of(scenes.replication(rate=1.0))
+    async with explorer(lab) as pilot:
+
+        async def lit() -> int:
+            """Count the thick cells of S1's rim."""
+            await show(pilot)
+            app = pilot.app
+            term = app.seen.palette.term(3)  # type: ignore[attr-defined]
+            strips = app.stage.cluster._painted.strips[:9]  # type: ignore[attr-defined]
+            return sum(len(s.text) for strip in strips for s in strip if s.style is term)
+
+        full = await lit()
+        lab.feed(ClockChanged(scenes.AT + 0.15, 0.0, 1.0))
+        shrunk = await lit()
+        assert shrunk < full
+        lab.feed((1, TimerArmed(TimerKind.ELECTION, scenes.AT + 0.40, 0.25)))
+        assert await lit() > shrunk
+
+
+async def test_an_entry_travels_with_its_command() -> None:
+    lab = lab_of(scenes.replication())
+    lab.feed(MessageSent(60, append(2, 3, 3, 6, [put(3, "k", "v")]), scenes.AT + 0.005))
+    async with explorer(lab) as pilot:
+        assert " k=v " in text_of(pilot)
