@@ -8,15 +8,14 @@ replace is still in the file, and the later record counts.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from raft.core.log import HardState, InvariantViolation, Snapshot
 from raft.core.messages import Entry, Index, ServerId
-from raft.storage import disk
 from raft.storage.base import Recovered, StorageDamaged, StorageError
+from raft.storage.disk import Disk, RealDisk, put_file, write_all
 from raft.storage.records import (
     VERSION,
     Batch,
@@ -39,13 +38,16 @@ class Wal:
     unfinished were dropped. ``path`` is the file.
     """
 
-    def __init__(self, directory: Path | str, cluster: str, server: ServerId) -> None:
+    def __init__(
+        self, directory: Path | str, cluster: str, server: ServerId, disk: Disk | None = None
+    ) -> None:
         """Open, or create, the log of one server in ``directory`` and lock the directory.
 
         Raises StorageError if another process uses it, if it belongs to another server or
         cluster, or if the disk refuses.
         """
-        self.path = Path(directory).resolve() / FILE_NAME
+        self.path = Path(directory).absolute() / FILE_NAME
+        self._disk = disk or RealDisk()
         self.dropped_tail = 0
         self._unusable = "load it first"
         self._owner = Header(cluster, server, secrets.randbits(64))
@@ -61,22 +63,23 @@ class Wal:
             raise
 
     def _open(self) -> None:
-        disk.make_directory(self.path.parent)
+        self._disk.make_directory(self.path.parent)
         try:
-            self._lock = disk.lock_directory(self.path.parent)
+            self._lock = self._disk.lock(self.path.parent)
         except BlockingIOError:
             raise StorageError(
                 f"{self.path.parent}: in use by another process; "
                 "every server needs a directory of its own"
             ) from None
-        if not self.path.exists():
-            disk.create_file(self.path, encode_header(self._owner))
-        self._file = os.open(self.path, os.O_RDWR)
+        if FILE_NAME in self._disk.names(self.path.parent):
+            self._file = self._disk.open(self.path)
+        else:
+            self._file = put_file(self._disk, self.path, encode_header(self._owner))
 
     def load(self) -> Recovered:
         """Read the log; drop a torn tail. Raises StorageDamaged, StorageError."""
         with self._errors_are_final():
-            data = disk.read_all(self._file)
+            data = self._disk.read(self._file)
         try:
             start = self._check_header(data)
             batches = list(read_batches(data, start, self._seed))
@@ -131,10 +134,10 @@ class Wal:
         written again are sure to be synced. Every batch before it was: the next one starts
         only after a good fsync.
         """
-        os.ftruncate(self._file, self._end)
-        disk.write_at(self._file, last_batch, self._end - len(last_batch))
-        disk.sync(self._file)
-        disk.sync_directory(self.path.parent)
+        self._disk.truncate(self._file, self._end)
+        write_all(self._disk, self._file, last_batch, self._end - len(last_batch))
+        self._disk.sync(self._file)
+        self._disk.sync_directory(self.path.parent)
 
     def save(
         self,
@@ -156,8 +159,8 @@ class Wal:
             raise InvariantViolation(f"entry {first_index} cannot follow entry {self._last_index}")
         data, chain = encode_batch(hard_state, first_index, entries, self._seed, self._chain)
         with self._errors_are_final():
-            disk.write_at(self._file, data, self._end)
-            disk.sync(self._file)
+            write_all(self._disk, self._file, data, self._end)
+            self._disk.sync(self._file)
         self._chain = chain
         self._end += len(data)
         if entries:
@@ -176,5 +179,5 @@ class Wal:
         self._unusable = "it is closed"
         for descriptor in (self._file, self._lock):
             if descriptor >= 0:
-                os.close(descriptor)
+                self._disk.close(descriptor)
         self._file = self._lock = -1

@@ -1,0 +1,419 @@
+"""A disk in memory that loses what a power cut may lose, and fails when told to.
+
+Every write goes to a cache first, as in a real machine, and is durable only when its file was
+synced; names are durable when their directory was. :meth:`SimulatedDisk.crash` decides what
+becomes of the rest: none of it is there, or its beginning, or any of its sectors, some of them
+garbled. The same seed and the same calls give the same disk::
+
+    disk = SimulatedDisk(seed=7)
+    wal = Wal("/s1", "demo", 1, disk)
+    …
+    disk.crash()                          # a power cut; disk.kill() is the end of a process
+    wal = Wal("/s1", "demo", 1, disk)     # what recovers is what was promised
+
+Assumed of the disk: a sector that is being written may end up as anything, but bytes in it that
+are not being written stay as they are.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import itertools
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+SECTOR = 512
+"""Bytes that a disk writes as one."""
+
+
+class PowerCut(Exception):  # noqa: N818 - it is no error of the store's
+    """The power is off, by :attr:`SimulatedDisk.calls_left`. Nothing can be done any more."""
+
+
+class Fate(enum.Enum):
+    """What a power cut does to a piece of what was not synced.
+
+    A piece is a sector's part of one write, a truncation, or a change of names. The last two
+    are either kept or lost.
+    """
+
+    KEPT = enum.auto()
+    LOST = enum.auto()
+    CUT = enum.auto()
+    """The first bytes are written."""
+    GARBLED = enum.auto()
+    """Other bytes are written."""
+
+
+@dataclass(eq=False, slots=True)
+class _File:
+    durable: bytearray = field(default_factory=bytearray)
+    cached: bytearray = field(default_factory=bytearray)
+
+
+@dataclass(eq=False, slots=True)
+class _Write:
+    """Bytes within one sector."""
+
+    file: _File
+    offset: int
+    data: bytes
+
+
+@dataclass(eq=False, slots=True)
+class _Truncation:
+    file: _File
+    size: int
+
+
+@dataclass(eq=False, slots=True)
+class _Naming:
+    """Names of one directory begin to mean other files, or none; all of them or none does."""
+
+    directory: Path
+    names: tuple[tuple[Path, _File | None], ...]
+
+
+_Piece = _Write | _Truncation | _Naming
+
+
+class SimulatedDisk:
+    """A ``Disk`` for tests and simulations; one seed decides all that is left to chance.
+
+    Faults are set by its attributes and methods, at any time:
+
+    ``calls``          how often each call was made
+    ``capacity``       bytes that fit in all files together; beyond that, ENOSPC (None: no end)
+    ``longest_write``  a call writes no more bytes than these (None: as many as it is given)
+    ``calls_left``     so many more calls that change something; then the power is off, and every
+                       call raises PowerCut until ``crash`` or ``kill`` (None: it stays on)
+    """
+
+    def __init__(self, seed: int | Random = 0, files: Mapping[Path, bytes] | None = None) -> None:
+        """Make a disk that holds ``files``, durably; by default it is empty."""
+        self._random = seed if isinstance(seed, Random) else Random(seed)  # noqa: S311
+        self.calls: Counter[str] = Counter()
+        self.capacity: int | None = None
+        self.longest_write: int | None = None
+        self.calls_left: int | None = None
+        self._failures: dict[str, list[int]] = {}
+        self._read_only = False
+        self._directories: set[Path] = set()
+        self._durable_names: dict[Path, _File] = {}
+        self._names: dict[Path, _File] = {}
+        self._pending: list[_Piece] = []
+        self._open: dict[int, _File] = {}
+        self._locks: dict[int, Path] = {}
+        self._last_handle = 0
+        self._put_files(files or {})
+
+    # --- What a process may do: Disk ---------------------------------------------------------
+
+    def make_directory(self, path: Path) -> None:
+        """Create a directory, and those above it, durably."""
+        self._begin("make_directory")
+        self._directories.update((path, *path.parents))
+
+    def lock(self, directory: Path) -> int:
+        """Take the directory for one process."""
+        self._begin("lock")
+        self._require_directory(directory)
+        if directory in self._locks.values():
+            raise _error(errno.EAGAIN, directory)
+        handle = self._new_handle()
+        self._locks[handle] = directory
+        return handle
+
+    def names(self, directory: Path) -> list[str]:
+        """Return the names in a directory."""
+        self._begin("names")
+        self._require_directory(directory)
+        return [path.name for path in self._names if path.parent == directory]
+
+    def open(self, path: Path) -> int:
+        """Open a file that is there."""
+        self._begin("open")
+        handle = self._new_handle()
+        self._open[handle] = self._named(path)
+        return handle
+
+    def create(self, path: Path) -> int:
+        """Open an empty file."""
+        self._begin_change("create")
+        self._require_directory(path.parent)
+        handle = self._new_handle()
+        if path in self._names:
+            self._truncate(self._names[path], 0)
+        else:
+            self._name(path.parent, (path, _File()))
+        self._open[handle] = self._names[path]
+        return handle
+
+    def read(self, file: int) -> bytes:
+        """Return the whole file, as it is in the cache."""
+        self._begin("read")
+        return bytes(self._opened(file).cached)
+
+    def write_at(self, file: int, data: bytes | memoryview, offset: int) -> int:
+        """Write into the cache, as much as one call may and the disk has room for."""
+        self._begin_change("write_at")
+        target = self._opened(file)
+        written = bytes(data[: self.longest_write])
+        if self.capacity is not None:
+            room = max(0, self.capacity - self._used() + len(target.cached) - offset)
+            written = written[:room]
+        if data and not written:
+            raise _error(errno.ENOSPC)
+        _write(target.cached, offset, written)
+        end = offset + len(written)
+        edges = [offset, *range(offset - offset % SECTOR + SECTOR, end, SECTOR), end]
+        self._pending += [
+            _Write(target, start, written[start - offset : after - offset])
+            for start, after in itertools.pairwise(edges)
+        ]
+        return len(written)
+
+    def truncate(self, file: int, size: int) -> None:
+        """Cut a file off in the cache."""
+        self._begin_change("truncate")
+        self._truncate(self._opened(file), size)
+
+    def sync(self, file: int) -> None:
+        """Make a file durable.
+
+        A failure leaves some of it on the disk and takes the rest for written, as Linux does:
+        the cache shows it, and no later sync writes it.
+        """
+        synced = self._opened(file)
+        try:
+            self._begin_change("sync")
+        except OSError:
+            for piece in self._take_pending(synced):
+                if self._random.random() < 0.5:
+                    _apply(piece, synced.durable)
+            raise
+        for piece in self._take_pending(synced):
+            _apply(piece, synced.durable)
+
+    def close(self, handle: int) -> None:
+        """Let go of a file or a lock."""
+        self._begin("close")
+        if handle in self._locks:
+            del self._locks[handle]
+        else:
+            self._opened(handle)
+            del self._open[handle]
+
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file another name."""
+        self._begin_change("rename")
+        self._name(old.parent, (new, self._named(old)), (old, None))
+
+    def remove(self, path: Path) -> None:
+        """Remove a name."""
+        self._begin_change("remove")
+        self._named(path)
+        self._name(path.parent, (path, None))
+
+    def sync_directory(self, path: Path) -> None:
+        """Make the names in a directory durable.
+
+        After a failure nothing can be changed until the machine is started anew: a file system
+        whose journal cannot be written gives up.
+        """
+        self._require_directory(path)
+        try:
+            self._begin_change("sync_directory")
+        except OSError:
+            self._read_only = True
+            raise
+        waiting, self._pending = self._pending, []
+        for piece in waiting:
+            if isinstance(piece, _Naming) and piece.directory == path:
+                _bind(self._durable_names, piece)
+            else:
+                self._pending.append(piece)
+
+    # --- What may happen to a machine --------------------------------------------------------
+
+    def kill(self) -> None:
+        """End the process that used the disk: what it wrote is in the cache, synced or not."""
+        self._open.clear()
+        self._locks.clear()
+        self.calls_left = None
+
+    def crash(self, fates: Sequence[Fate] | None = None) -> None:
+        """Cut the power. ``fates`` says what becomes of each of ``pieces`` (None: chance)."""
+        files = self.survivors(self._draw_fates() if fates is None else fates)
+        self.kill()
+        self._read_only = False
+        self._pending.clear()
+        self._names.clear()
+        self._durable_names.clear()
+        self._put_files(files)
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces of what was done are not durable yet."""
+        return len(self._pending)
+
+    def survivors(self, fates: Sequence[Fate]) -> dict[Path, bytes]:
+        """Return the files that a power cut now would leave, if it did this to ``pieces``."""
+        names = dict(self._durable_names)
+        images: dict[_File, bytearray] = {}
+        for piece, fate in zip(self._pending, fates, strict=True):
+            if isinstance(piece, _Naming):
+                if fate is Fate.KEPT:
+                    _bind(names, piece)
+                continue
+            if piece.file not in images:
+                images[piece.file] = bytearray(piece.file.durable)
+            if isinstance(piece, _Write):
+                _write(images[piece.file], piece.offset, self._after(fate, piece.data))
+            elif fate is Fate.KEPT:
+                _apply(piece, images[piece.file])
+        return {path: bytes(images.get(file, file.durable)) for path, file in names.items()}
+
+    def fail(self, call: str, error: int = errno.EIO, after: int = 0) -> None:
+        """Let the call of that name fail once, after so many more good ones of it."""
+        planned = self._failures.setdefault(call, [])
+        planned.extend([0] * (after + 1 - len(planned)))
+        planned[after] = error
+
+    def flip(self, path: Path, bit: int) -> None:
+        """Flip one bit of a file: the disk has aged."""
+        for content in (self._named(path).durable, self._named(path).cached):
+            if bit < len(content) * 8:
+                content[bit // 8] ^= 1 << bit % 8
+
+    def content(self, path: Path) -> bytes:
+        """Return a file as a process would read it."""
+        return bytes(self._named(path).cached)
+
+    def paths(self) -> list[Path]:
+        """Return the paths of all files, in order."""
+        return sorted(self._names)
+
+    # --- Inside ------------------------------------------------------------------------------
+
+    def _begin(self, call: str) -> None:
+        if self.calls_left is not None and self.calls_left < 0:
+            raise PowerCut
+        self.calls[call] += 1
+        if self._failures and (planned := self._failures.get(call)) and (error := planned.pop(0)):
+            raise _error(error)
+
+    def _begin_change(self, call: str) -> None:
+        if self.calls_left is not None:
+            self.calls_left -= 1
+        self._begin(call)
+        if self._read_only:
+            raise _error(errno.EROFS)
+
+    def _put_files(self, files: Mapping[Path, bytes]) -> None:
+        for path, content in files.items():
+            self._directories.update(path.parents)
+            self._durable_names[path] = _File(bytearray(content), bytearray(content))
+        self._names.update(self._durable_names)
+
+    def _new_handle(self) -> int:
+        self._last_handle += 1
+        return self._last_handle
+
+    def _opened(self, handle: int) -> _File:
+        if handle not in self._open:
+            raise _error(errno.EBADF)
+        return self._open[handle]
+
+    def _named(self, path: Path) -> _File:
+        if path not in self._names:
+            raise _error(errno.ENOENT, path)
+        return self._names[path]
+
+    def _require_directory(self, path: Path) -> None:
+        if path not in self._directories:
+            raise _error(errno.ENOENT, path)
+
+    def _used(self) -> int:
+        return sum(len(file.cached) for file in self._names.values())
+
+    def _truncate(self, file: _File, size: int) -> None:
+        del file.cached[size:]
+        self._pending.append(_Truncation(file, size))
+
+    def _name(self, directory: Path, *names: tuple[Path, _File | None]) -> None:
+        naming = _Naming(directory, names)
+        _bind(self._names, naming)
+        self._pending.append(naming)
+
+    def _take_pending(self, file: _File) -> list[_Write | _Truncation]:
+        """Return what waits to reach the disk of one file, and let it wait no longer."""
+        mine: list[_Write | _Truncation] = []
+        others: list[_Piece] = []
+        for piece in self._pending:
+            if not isinstance(piece, _Naming) and piece.file is file:
+                mine.append(piece)
+            else:
+                others.append(piece)
+        self._pending = others
+        return mine
+
+    def _draw_fates(self) -> list[Fate]:
+        pieces, random = self.pieces, self._random
+        match random.randrange(5):
+            case 0:
+                return [Fate.LOST] * pieces
+            case 1:
+                return [Fate.KEPT] * pieces
+            case 2:
+                kept = random.randint(0, pieces)
+                cut = [Fate.KEPT] * kept + [Fate.CUT] + [Fate.LOST] * (pieces - kept)
+                return cut[:pieces]
+            case 3:
+                return random.choices((Fate.KEPT, Fate.LOST), k=pieces)
+            case _:
+                return random.choices(list(Fate), k=pieces)
+
+    def _after(self, fate: Fate, data: bytes) -> bytes:
+        """Return what a power cut leaves of the data of a sector."""
+        match fate:
+            case Fate.KEPT:
+                return data
+            case Fate.LOST:
+                return b""
+            case Fate.CUT:
+                return data[: self._random.randint(0, len(data))]
+            case Fate.GARBLED:
+                return self._random.randbytes(len(data))
+
+
+def _write(content: bytearray, offset: int, data: bytes) -> None:
+    """Write as a file system does: what nobody wrote before ``offset`` reads as zeros."""
+    if data:
+        content.extend(bytes(max(0, offset - len(content))))
+        content[offset : offset + len(data)] = data
+
+
+def _apply(piece: _Write | _Truncation, content: bytearray) -> None:
+    if isinstance(piece, _Write):
+        _write(content, piece.offset, piece.data)
+    else:
+        del content[piece.size :]
+
+
+def _bind(names: dict[Path, _File], naming: _Naming) -> None:
+    for path, file in naming.names:
+        if file is None:
+            names.pop(path, None)
+        else:
+            names[path] = file
+
+
+def _error(number: int, path: Path | None = None) -> OSError:
+    """Return the OSError of this number, of the subclass that Python gives it."""
+    return OSError(number, os.strerror(number), None if path is None else str(path))
