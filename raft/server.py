@@ -220,6 +220,7 @@ class Server:
         self._send(ready.messages_after_persist)
         if ready.restore and ready.snapshot is not None:
             self._machine.restore(ready.snapshot.data)
+            self.core.applied(ready.snapshot.index)
         if ready.committed_entries:
             self._apply(ready.first_committed, ready.committed_entries)
         for state in ready.read_states:

@@ -50,8 +50,14 @@ class Election:
 
     @property
     def won(self) -> bool:
-        """Votes from a majority make a leader."""
-        return self._state.is_quorum(self.granted)
+        """Votes from a majority make a leader, once its own is on disk.
+
+        Others vote only after that; but a server that is a majority by itself could lead, crash
+        and lead the same term again, with other entries.
+        """
+        state = self._state
+        stored = state.saves.stable_hard_state == state.hard_state
+        return stored and state.is_quorum(self.granted)
 
     def on_reply(self, reply: RequestVoteReply) -> None:
         """Count a vote, or note why it was refused."""

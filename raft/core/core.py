@@ -24,12 +24,11 @@ from raft.core.config import Config
 from raft.core.events import Applied, CoreEvent, Role, RoleChanged, RoleReason, TimerKind
 from raft.core.follower import (
     SnapshotReceiver,
-    is_disruptive,
     on_append_entries,
     on_request_pre_vote,
     on_request_vote,
     refuse_append,
-    refuse_disruption,
+    refuse_if_disruptive,
     refuse_snapshot,
 )
 from raft.core.leader import Leadership
@@ -88,6 +87,7 @@ class Core:
         self._ready_number = 0
         self._handed_to_apply = self._state.commit_index
         self._state.emit(RoleChanged(Role.FOLLOWER, self.term, RoleReason.STARTED))
+        self._state.begin(now)
         self._state.arm_election_timer(now)
 
     # --- State, for whoever asks -----------------------------------------------------------------
@@ -186,19 +186,20 @@ class Core:
 
     def campaign(self, now: float) -> bool:
         """Let the election timer fire at once; False: this server leads, or may not."""
-        if self._leadership is not None or not self.configuration.is_voter(self._state.me):
+        if self._leadership is not None or not self._state.may_campaign:
             return False
         self._campaign(now, RoleReason.ASKED)
         return True
 
     def wait_anew(self, now: float) -> None:
         """Begin the wait for a leader at ``now``: what time it is was not known before."""
+        self._state.begin(now)
         self._state.arm(TimerKind.ELECTION, now, self._state.timer_interval)
 
     def forget_leader(self) -> None:
         """Stop holding to a leader that is known to be gone: others may be elected at once."""
         if self._leadership is None:
-            self._state.set_leader(None)
+            self._state.forget_leader()
 
     def transfer_leadership(self, to: ServerId | None, now: float) -> Refused | None:
         """Hand leadership to ``to``, or to whoever is best (thesis §3.10); None: it began.
@@ -253,6 +254,7 @@ class Core:
     def persisted(self, number: int, now: float) -> None:
         """Note that what Ready ``number`` wanted stored is on disk, in whatever order."""
         self._state.saves.completed(number)
+        self._lead_if_elected(now)
         self._advance_commit(now)
 
     def applied(self, index: Index) -> None:
@@ -288,8 +290,7 @@ class Core:
             case RequestPreVote():
                 self._on_request_pre_vote(message, now)
                 return
-            case RequestVote() if is_disruptive(state, message, now):
-                refuse_disruption(state, message)
+            case RequestVote() if refuse_if_disruptive(state, message, now):
                 return
         # All servers: a higher term makes this server a follower in that term (§5.1).
         if self.rules.is_newer_term(message.term, state.term):
@@ -336,7 +337,7 @@ class Core:
                 self._leadership.read(ReadRequest(message.src, message.context))
             case ReadIndexReply():
                 state.outbox.read_states.append(ReadState(message.context, message.index))
-            case TimeoutNow() if message.src == state.leader and self._may_campaign:
+            case TimeoutNow() if message.src == state.leader and state.may_campaign:
                 self._start_election(now, RoleReason.TRANSFER)
             case RequestVoteReply() | RequestPreVoteReply():
                 state.ignore(message, "the election is over")
@@ -351,9 +352,7 @@ class Core:
         if self._leadership is not None:
             raise state.violation(f"S{message.src} also leads term {state.term}")
         self._become_follower(RoleReason.LEADER_EXISTS, now)
-        state.set_leader(message.src)
-        state.leader_heard_at = now
-        state.arm_election_timer(now)
+        state.hear(message.src, now)
 
     def _on_snapshot(self, message: InstallSnapshot, now: float) -> None:
         before = self._state.commit_index
@@ -363,7 +362,6 @@ class Core:
         snapshot = self._state.snapshot
         assert snapshot is not None
         self._handed_to_apply = max(self._handed_to_apply, snapshot.index)
-        self._state.last_applied = max(self._state.last_applied, snapshot.index)
         term = self.rules.term_after_snapshot(snapshot, self.term)
         if term != self.term:
             self._state.term = term
@@ -377,13 +375,9 @@ class Core:
 
     # --- Roles (Figure 4) ------------------------------------------------------------------------
 
-    @property
-    def _may_campaign(self) -> bool:
-        return self.configuration.is_voter(self._state.me)
-
     def _campaign(self, now: float, reason: RoleReason) -> None:
         """Convert to candidate, by way of a pre-vote if so configured (§5.2; thesis §9.6)."""
-        if not self._may_campaign:
+        if not self._state.may_campaign:
             # Learners, and servers that were removed, wait to be called.
             self._state.arm_election_timer(now)
         elif self.config.pre_vote:
@@ -436,9 +430,10 @@ class Core:
         state, saves, outbox = self._state, self._state.saves, self._state.outbox
         if self._leadership is not None:
             self._leadership.send_appends(now)
-        hard_state = self.rules.hard_state(state.term, state.voted_for)
+        hard_state = state.hard_state
         first_committed = self.rules.next_to_apply(self._handed_to_apply)
-        committed = state.log.entries(first_committed, state.commit_index)
+        new = state.commit_index > self._handed_to_apply
+        committed = state.log.entries(first_committed, state.commit_index) if new else ()
         if not (
             hard_state != saves.hard_state
             or saves.unsaved(state.log.last_index)
@@ -449,12 +444,13 @@ class Core:
         ):
             return None
         self._ready_number += 1
+        new_hard_state = hard_state if hard_state != saves.hard_state else None
         snapshot, restore = saves.snapshot, saves.restore
-        first_index, rewrite = saves.take(self._ready_number, state.log.last_index)
+        first_index, rewrite = saves.take(self._ready_number, hard_state, state.log.last_index)
         entries = state.log.entries(first_index, state.log.last_index)
         ready = Ready(
             number=self._ready_number,
-            hard_state=hard_state if hard_state != saves.hard_state else None,
+            hard_state=new_hard_state,
             snapshot=snapshot,
             restore=restore,
             first_index=first_index if entries or rewrite else Index(0),
@@ -465,7 +461,6 @@ class Core:
             committed_entries=committed,
             read_states=tuple(outbox.read_states),
         )
-        saves.hard_state = hard_state
         self._handed_to_apply = max(self._handed_to_apply, state.commit_index)
         outbox.messages, outbox.after_persist, outbox.read_states = [], [], []
         return ready

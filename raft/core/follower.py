@@ -44,24 +44,26 @@ def on_request_vote(state: State, request: RequestVote, now: float) -> None:
     _answer_vote(state, request, outcome)
 
 
-def is_disruptive(state: State, request: RequestVote, now: float) -> bool:
-    """Tell whether a vote is asked for while a leader is alive (§6; thesis §4.2.3).
-
-    A server that was removed, or cut off, hears no heartbeats; its requests must not unseat a
-    leader that the others hear.
-    """
-    return (
-        state.config.check_quorum
-        and not request.transfer
-        and state.leader != request.src
-        and (state.role is Role.LEADER or state.hears_leader(now))
-    )
+def refuse_if_disruptive(state: State, request: RequestVote, now: float) -> bool:
+    """Refuse a vote without taking over its term, if a leader is alive; tell whether so."""
+    if not state.config.check_quorum:
+        return False
+    alive = _leader_alive(state, request, now)
+    if alive is None or not state.rules.is_disruptive(request, alive):
+        return False
+    _answer_vote(state, request, alive)
+    return True
 
 
-def refuse_disruption(state: State, request: RequestVote) -> None:
-    """Refuse a vote without taking over the request's term."""
-    assert state.leader is not None
-    _answer_vote(state, request, LeaderAlive(state.leader))
+def _leader_alive(
+    state: State, request: RequestVote | RequestPreVote, now: float
+) -> LeaderAlive | None:
+    """Return which leader, other than the one that asks, this server still hears."""
+    if state.role is Role.LEADER:
+        return LeaderAlive(state.me)
+    if state.heard != request.src and state.hears_leader(now):
+        return LeaderAlive(state.heard)
+    return None
 
 
 def _answer_vote(state: State, request: RequestVote, outcome: VoteOutcome) -> None:
@@ -71,8 +73,8 @@ def _answer_vote(state: State, request: RequestVote, outcome: VoteOutcome) -> No
 
 def on_request_pre_vote(state: State, request: RequestPreVote, now: float) -> None:
     """Say whether one would vote; nothing changes by it (thesis §9.6)."""
-    alive = state.role is Role.LEADER or state.hears_leader(now)
-    outcome = state.rules.pre_vote(request, state.term, state.leader if alive else None, state.log)
+    alive = _leader_alive(state, request, now)
+    outcome = state.rules.pre_vote(request, state.term, alive, state.log)
     state.emit(PreVoteCast(request.term, request.src, outcome))
     state.send(RequestPreVoteReply(state.me, request.src, state.term, request.term, outcome))
 

@@ -53,6 +53,7 @@ class Leadership:
         self.transferee: ServerId | None = None
         self._state = state
         self._transfer_deadline = 0.0
+        self._asked_to_elect = False
         self._reads = ReadQueue()
         self._round = 0
         self._rounds_sent_at: dict[int, float] = {}
@@ -133,13 +134,13 @@ class Leadership:
         if progress is None:
             return
         before = (progress.next_index, progress.match_index)
+        transfer = progress.transfer
         if reply.installed:
             self._acknowledge(reply.src, progress, reply.last_index)
-        elif progress.transfer is None or progress.transfer.snapshot.index != reply.last_index:
+        elif transfer is None or transfer.snapshot.index != reply.last_index:
             self._state.ignore(reply, "that snapshot is not on its way any more")
-        else:
-            progress.transfer.offset = min(reply.next_offset, len(progress.transfer.snapshot.data))
-            progress.transfer.waiting = False
+        elif not transfer.go_on_from(reply.next_offset):
+            self._state.ignore(reply, "it repeats an earlier answer")
         self._tell_progress(reply.src, progress, before)
 
     def _heard(
@@ -180,7 +181,7 @@ class Leadership:
         state = self._state
         matched = {peer: progress.match_index for peer, progress in self.progress.items()}
         matched[state.me] = state.saves.stable_index
-        index = min(state.rules.committed_index(state.configuration, matched), state.log.last_index)
+        index = state.rules.committed_index(state.configuration, matched)
         if index <= state.commit_index:
             return
         term = state.log.term_at(index)
@@ -207,7 +208,8 @@ class Leadership:
         broadcast, self._broadcast_due = self._broadcast_due, False
         if broadcast:
             self._round += 1
-            self._rounds_sent_at[self._round] = now
+            if self._state.config.check_quorum:
+                self._rounds_sent_at[self._round] = now
             self._confirm_round(now)
         for peer, progress in self.progress.items():
             self._send(peer, progress, broadcast=broadcast)
@@ -291,7 +293,7 @@ class Leadership:
                 sent.term,
                 sent.configuration.encode(),
                 len(sent.data),
-                sent.checksum,
+                transfer.checksum,
                 transfer.offset,
                 data,
                 self._round,
@@ -342,13 +344,16 @@ class Leadership:
         """Return the index for a read that asks nobody, None without a lease (thesis §6.4.1).
 
         No other leader can be elected before the shortest election timeout has passed at a
-        majority, however slow this server's clock is within ``clock_drift``. A leader that hands
-        over has asked for an election itself: no lease then.
+        majority, however slow this server's clock is within ``clock_drift``. A leader that has
+        asked for an election itself has no lease any more: that message may arrive at any time,
+        long after the transfer was given up. (Nor does a lease survive an election that a
+        person calls for early, by ``Core.campaign``.)
         """
         state, config = self._state, self._state.config
         holds = now < self._lease_start + config.election_timeout_min * (1 - config.clock_drift)
         fresh = state.rules.may_read(state.log.term_at(state.commit_index), state.term)
-        if config.check_quorum and holds and fresh and self.transferee is None:
+        void = self._asked_to_elect or self.transferee is not None
+        if config.check_quorum and holds and fresh and not void:
             return state.commit_index
         return None
 
@@ -440,4 +445,5 @@ class Leadership:
             return
         match_index = self.progress[target].match_index
         if state.rules.may_take_over(match_index, state.log.last_index):
+            self._asked_to_elect = True
             state.send(TimeoutNow(state.me, target, state.term))

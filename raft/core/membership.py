@@ -234,6 +234,11 @@ class Configurations:
         """The index of the entry that the latest configuration stands in."""
         return self._placed[-1].index
 
+    @property
+    def before(self) -> Configuration:
+        """The configuration before the latest; the latest if that is all there is."""
+        return self._placed[-2:][0].configuration
+
     def at(self, index: Index) -> Configuration:
         """Return the configuration that was in force at ``index``."""
         for placed in reversed(self._placed):

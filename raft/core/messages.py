@@ -66,9 +66,12 @@ class LogBehind:
 
 @dataclass(frozen=True, slots=True)
 class LeaderAlive:
-    """The voter heard from a leader less than an election timeout ago (§6; thesis §4.2.3)."""
+    """The voter heard from a leader less than an election timeout ago (§6; thesis §4.2.3).
 
-    leader: ServerId
+    None: it restarted less than that ago, and may have heard from one before.
+    """
+
+    leader: ServerId | None
 
 
 VoteOutcome = Granted | StaleTerm | AlreadyVoted | LogBehind | LeaderAlive

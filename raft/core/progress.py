@@ -70,9 +70,22 @@ class Transfer:
     """A snapshot on its way, and how much of it the follower has."""
 
     snapshot: Snapshot
+    checksum: int
     offset: int = 0
     waiting: bool = False
     """A piece is out and not answered; heartbeats try again."""
+
+    def go_on_from(self, offset: int) -> bool:
+        """Note where the follower wants to go on; False: that is where the piece now out begins.
+
+        Whoever has that piece wants another place, so it is an answer that came twice. To send
+        the piece again would double every message from here on.
+        """
+        if offset == self.offset:
+            return False
+        self.offset = min(offset, len(self.snapshot.data))
+        self.waiting = False
+        return True
 
 
 @dataclass(slots=True)
@@ -116,7 +129,7 @@ class Progress:
         """Begin to send a snapshot, or go on with the one that is on its way."""
         if self.transfer is None:
             self.state = ProgressState.SNAPSHOT
-            self.transfer = Transfer(snapshot)
+            self.transfer = Transfer(snapshot, snapshot.checksum)
         return self.transfer
 
     def acknowledged(self, match_index: Index) -> None:

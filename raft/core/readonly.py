@@ -49,10 +49,6 @@ class ReadQueue:
         self._early: list[ReadRequest] = []
         self._pending: list[PendingRead] = []
 
-    def __bool__(self) -> bool:
-        """Tell whether any read waits for a round to be confirmed."""
-        return bool(self._pending)
-
     def wait_for_commit(self, request: ReadRequest) -> None:
         """Hold a read back until this leader has committed an entry of its term."""
         self._early.append(request)

@@ -234,18 +234,27 @@ class Rules:
 
     # --- Pre-votes and disruption (thesis §4.2.3, §9.6) ------------------------------------------
 
+    def is_disruptive(self, request: RequestVote, alive: LeaderAlive | None) -> bool:
+        """Tell whether a vote must be refused, term and all, because a leader is ``alive``.
+
+        A server that was removed, or cut off, hears no heartbeats; its requests must not unseat
+        a leader that the others hear (§6; thesis §4.2.3). One that the leader itself asked to
+        take over does not disrupt.
+        """
+        return alive is not None and not request.transfer
+
     def term_after_pre_vote(self, asked: Term, current_term: Term) -> Term:
         """Return the term of a server that was asked for a pre-vote: its own, as before."""
         return current_term
 
     def pre_vote(
-        self, request: RequestPreVote, term: Term, leader: ServerId | None, log: Log
+        self, request: RequestPreVote, term: Term, alive: LeaderAlive | None, log: Log
     ) -> VoteOutcome:
-        """Say whether one would vote for the candidate; ``leader`` is one that still speaks."""
+        """Say whether one would vote for the candidate, unless a leader is ``alive``."""
         if request.term <= term:
             return StaleTerm()
-        if leader is not None:
-            return LeaderAlive(leader)
+        if alive is not None:
+            return alive
         if not self.is_log_up_to_date(
             request.last_log_term, request.last_log_index, log.last_term, log.last_index
         ):

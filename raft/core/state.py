@@ -65,29 +65,26 @@ class State:
         self.term = hard_state.term
         self.voted_for = hard_state.voted_for
         self.snapshot = snapshot
-        self.log = Log()
-        first = Configuration(tuple(sorted(config.members)), addresses=config.addresses)
-        self.configurations = Configurations(first)
-        self.commit_index = Index(0)
-        if snapshot is not None:
-            self.log.restart(snapshot.index, snapshot.term)
+        if snapshot is None:
+            self.log = Log(entries)
+            first = Configuration(tuple(sorted(config.members)), addresses=config.addresses)
+            self.configurations = Configurations(first)
+        else:
+            self.log = Log(entries, snapshot.index, snapshot.term)
             self.configurations = Configurations(snapshot.configuration, snapshot.index)
-            self.commit_index = snapshot.index
+        for index in range(self.log.first_index, self.log.last_index + 1):
+            self._note_configuration(Index(index), self.log.entry(index))
+        self.saves = Saves(hard_state, self.log.last_index)
 
         # Volatile state on all servers.
-        self.last_applied = self.commit_index
+        self.commit_index = self.last_applied = self.log.prev_index
         self.role = Role.FOLLOWER
         self.leader: ServerId | None = None
-        self.leader_heard_at = float("-inf")
+        self.heard: ServerId | None = None
+        self.heard_at = float("-inf")
         self.timer_kind = TimerKind.ELECTION
         self.timer_interval = 0.0
         self.deadline = 0.0
-
-        self.saves = Saves(hard_state, self.log.last_index)
-        self.log.append(tuple(entries))
-        self.saves.begin_at(self.log.last_index)
-        for index in range(self.log.first_index, self.log.last_index + 1):
-            self._note_configuration(Index(index), self.log.entry(index))
 
     # --- Who belongs to the cluster --------------------------------------------------------------
 
@@ -102,8 +99,20 @@ class State:
         return tuple(server for server in self.configuration.members if server != self.me)
 
     def is_quorum(self, agreeing: Iterable[ServerId]) -> bool:
-        """Tell whether these servers are enough to elect or to commit."""
+        """Tell whether these servers are enough to elect a leader."""
         return self.rules.is_quorum(self.configuration, agreeing)
+
+    @property
+    def may_campaign(self) -> bool:
+        """Tell whether this server may become leader: it is a voter, or was and may be needed.
+
+        While the change that removes it is not committed, it may be the only one whose log is
+        good enough to win (thesis §4.2.2); its own vote does not count any more.
+        """
+        placed = self.configurations
+        return placed.latest.is_voter(self.me) or (
+            placed.index > self.commit_index and placed.before.is_voter(self.me)
+        )
 
     # --- Terms and time --------------------------------------------------------------------------
 
@@ -122,10 +131,38 @@ class State:
             self.leader = leader
             self.emit(LeaderChanged(self.term, leader))
 
+    @property
+    def hard_state(self) -> HardState:
+        """What of the state must be on disk before any answer leaves."""
+        return self.rules.hard_state(self.term, self.voted_for)
+
+    def begin(self, now: float) -> None:
+        """Note that this server begins to take part at ``now``.
+
+        It may have heard from a leader just before it crashed, and that leader may count on it
+        (lease reads); in term 0 it cannot have.
+        """
+        if self.config.check_quorum and self.term > 0:
+            self.heard_at = now
+
+    def hear(self, leader: ServerId, now: float) -> None:
+        """Note that the leader of this term spoke."""
+        self.set_leader(leader)
+        self.heard, self.heard_at = leader, now
+        self.arm_election_timer(now)
+
+    def forget_leader(self) -> None:
+        """Hold to no leader any more."""
+        self.set_leader(None)
+        self.heard, self.heard_at = None, float("-inf")
+
     def hears_leader(self, now: float) -> bool:
-        """Tell whether a leader spoke less than the shortest election timeout ago."""
-        heard = now - self.leader_heard_at < self.config.election_timeout_min
-        return self.leader is not None and heard
+        """Tell whether a leader spoke, or may have, less than the shortest election timeout ago.
+
+        It does not matter whether this server has entered another term since: that leader may
+        still count on its patience.
+        """
+        return now - self.heard_at < self.config.election_timeout_min
 
     def arm_election_timer(self, now: float) -> None:
         """Begin to wait for a leader, for a time drawn at random (§5.2)."""
@@ -258,23 +295,21 @@ class Saves:
     not count, even if an equal entry stands there again.
     """
 
-    def __init__(self, hard_state: HardState, stable_index: Index) -> None:
+    def __init__(self, hard_state: HardState, last_index: Index) -> None:
+        """Begin with what was read from the disk."""
         self.hard_state = hard_state
         """The newest that was handed out."""
-        self.stable_index = stable_index
+        self.stable_hard_state = hard_state
+        """The newest that is on disk."""
+        self.stable_index = last_index
         """The log is on disk up to here."""
         self.snapshot: Snapshot | None = None
         """To be handed out."""
         self.restore = False
-        self._unsaved_from = Index(stable_index + 1)
-        self._rewrite = False
-        self._under_way: dict[int, Index] = {}
-        self._done: set[int] = set()
-
-    def begin_at(self, last_index: Index) -> None:
-        """Note that the log up to ``last_index`` was read from the disk."""
-        self.stable_index = last_index
         self._unsaved_from = Index(last_index + 1)
+        self._rewrite = False
+        self._under_way: dict[int, tuple[HardState, Index]] = {}
+        self._done: set[int] = set()
 
     def truncated(self, from_index: Index, *, rewrite: bool = False) -> None:
         """Note that the entries from ``from_index`` on are gone from the log."""
@@ -282,7 +317,10 @@ class Saves:
         self.stable_index = min(self.stable_index, before)
         self._unsaved_from = min(self._unsaved_from, from_index)
         self._rewrite = self._rewrite or rewrite
-        self._under_way = {number: min(last, before) for number, last in self._under_way.items()}
+        self._under_way = {
+            number: (hard_state, min(last, before))
+            for number, (hard_state, last) in self._under_way.items()
+        }
 
     def install(self, snapshot: Snapshot) -> None:
         """Note that a leader's snapshot is to be stored, and the state machine to be restored."""
@@ -290,13 +328,14 @@ class Saves:
         self.restore = True
         self._unsaved_from = max(self._unsaved_from, Index(snapshot.index + 1))
 
-    def take(self, number: int, last_index: Index) -> tuple[Index, bool]:
+    def take(self, number: int, hard_state: HardState, last_index: Index) -> tuple[Index, bool]:
         """Hand out what is unsaved up to ``last_index``; return the index where it starts.
 
         And tell whether what the disk has from there on must go even if nothing replaces it.
         """
         first_index, rewrite = self._unsaved_from, self._rewrite
-        self._under_way[number] = last_index
+        self._under_way[number] = hard_state, last_index
+        self.hard_state = hard_state
         self._unsaved_from = Index(last_index + 1)
         self._rewrite = False
         self.snapshot, self.restore = None, False
@@ -312,4 +351,5 @@ class Saves:
         # Only a beginning without gaps counts: a later save may be done before an earlier one.
         while self._under_way and (oldest := next(iter(self._under_way))) in self._done:
             self._done.remove(oldest)
-            self.stable_index = max(self.stable_index, self._under_way.pop(oldest))
+            self.stable_hard_state, last_index = self._under_way.pop(oldest)
+            self.stable_index = max(self.stable_index, last_index)

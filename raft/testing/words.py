@@ -199,6 +199,8 @@ def _vote(outcome: VoteOutcome) -> str:
             return f"refused: its vote is S{candidate}'s"
         case LogBehind(index, term):
             return f"refused: its log ends at {index}/{term}"
+        case LeaderAlive(None):
+            return "refused: it may have heard from a leader before it restarted"
         case LeaderAlive(leader):
             return f"refused: it hears from the leader S{leader}"
 
