@@ -1,0 +1,161 @@
+"""The faults of a run: an explicit list, drawn from the seed.
+
+A run is a scenario and such a list, so any part of the list is a run too: that is what a
+failing one is shrunk by. Each fault ends by itself, and takes its end with it when it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from raft.core.messages import ServerId
+from raft.testing.sim.chance import Chance
+from raft.testing.sim.scenario import MAX_SKEW, Scenario
+
+LEADER = ServerId(0)
+"""In place of a server: whoever leads when the fault begins."""
+
+SPARES = 3
+"""So many servers stand by to become members."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that goes wrong, or that people do, from ``at`` on for ``lasts`` seconds."""
+
+    number: int
+    """In the list of all faults of its seed."""
+    at: float
+    kind: str
+    lasts: float
+    servers: tuple[ServerId, ...] = ()
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        names = [f"S{s}" if s else "the leader" for s in self.servers]
+        what = KINDS[self.kind].words.format(
+            *names, all=", ".join(names), amount=self.amount, percent=round(self.amount * 100)
+        )
+        lasts = f" for {self.lasts:.3f} s" if self.lasts else ""
+        return f"{self.at:.3f}  #{self.number} {self.kind}: {what}{lasts}"
+
+
+Parts = tuple[tuple[ServerId, ...], float, float]
+"""Servers, amount, and how long it lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of faults: in words, and how one is drawn."""
+
+    words: str
+    draw: Callable[[Random, Scenario], Parts]
+
+
+def _one(draw: Random, scenario: Scenario) -> ServerId:
+    return LEADER if draw.random() < 0.4 else ServerId(draw.randint(1, scenario.size))
+
+
+def _some(draw: Random, scenario: Scenario) -> tuple[ServerId, ...]:
+    everybody = [ServerId(s) for s in range(1, scenario.size + 1)]
+    draw.shuffle(everybody)
+    return tuple(everybody[: draw.randint(1, max(1, scenario.size - 1))])
+
+
+def _all(draw: Random, scenario: Scenario) -> tuple[ServerId, ...]:
+    everybody = [ServerId(s) for s in range(1, scenario.size + 1)]
+    draw.shuffle(everybody)
+    return tuple(everybody)
+
+
+def _while(draw: Random, scenario: Scenario) -> float:
+    """From a fraction of an election timeout to several."""
+    return scenario.election_timeout * float(draw.choice((0.3, 1, 3, 8)))
+
+
+def _on_one(amounts: tuple[float, ...] = (0.0,)) -> Callable[[Random, Scenario], Parts]:
+    return lambda draw, s: ((_one(draw, s),), draw.choice(amounts), _while(draw, s))
+
+
+def _at_once(draw: Random, scenario: Scenario) -> Parts:
+    return (_one(draw, scenario),), draw.random(), 0.0
+
+
+def _on_some(draw: Random, scenario: Scenario) -> Parts:
+    return _some(draw, scenario), 0.0, _while(draw, scenario)
+
+
+def _on_all(draw: Random, scenario: Scenario) -> Parts:
+    return _all(draw, scenario), 0.0, _while(draw, scenario)
+
+
+def _everywhere(amounts: tuple[float, ...]) -> Callable[[Random, Scenario], Parts]:
+    return lambda draw, s: ((), draw.choice(amounts), _while(draw, s))
+
+
+def _pair(draw: Random, scenario: Scenario) -> Parts:
+    src = _one(draw, scenario)
+    dst = ServerId(draw.randint(1, scenario.size))
+    return (src, dst), 0.0, _while(draw, scenario)
+
+
+def _skew(draw: Random, scenario: Scenario) -> Parts:
+    rates = (1 - MAX_SKEW, 1 + MAX_SKEW) if scenario.leases else (0.5, 0.9, 1.1, 2.0)
+    return (_one(draw, scenario),), draw.choice(rates), 4 * _while(draw, scenario)
+
+
+KINDS: Mapping[str, Kind] = {
+    "crash": Kind("{0} is killed, and is down", _on_one()),
+    "power": Kind("{0} loses power, and is down", _on_one()),
+    "blackout": Kind("all servers lose power, and are down", _on_all),
+    "pause": Kind("{0} is stopped", _on_one()),
+    "freeze": Kind("{0} is stopped, and its clock", _on_one()),
+    "clock": Kind("the clock of {0} runs at {amount:g} of its speed", _skew),
+    "isolate": Kind("{0} is cut off", _on_one()),
+    "deaf": Kind("nothing reaches {0}", _on_one()),
+    "mute": Kind("nothing that {0} sends arrives", _on_one()),
+    "one-way": Kind("nothing arrives from {0} at {1}", _pair),
+    "halves": Kind("{all} are cut off from the others", _on_some),
+    "bridge": Kind("two halves of {all} hear of each other only by {0}", _on_all),
+    "ring": Kind("each of {all} hears only its neighbours", _on_all),
+    "flapping": Kind("{all} are cut off from the others, on and off", _on_some),
+    "swizzle": Kind("{all} are cut off one by one, and come back in another order", _on_all),
+    "stall": Kind("messages of {0} wait", _on_one()),
+    "loss": Kind("{percent} % of all messages are lost", _everywhere((0.05, 0.3, 0.8))),
+    "duplicate": Kind("{percent} % of all messages come twice", _everywhere((0.1, 0.5))),
+    "reorder": Kind("messages take up to {amount:g} s longer", _everywhere((0.02, 0.1, 0.5))),
+    "slow-disk": Kind("the disk of {0} takes up to {amount:g} s", _on_one((0.01, 0.1, 0.5))),
+    "full-disk": Kind("the disk of {0} is full", _on_one()),
+    "bad-sync": Kind("the next fsync of {0} fails; it is down", _on_one()),
+    "bit-flip": Kind("a bit on the disk of {0} flips, and it starts again", _at_once),
+    "members": Kind("the members change", _at_once),
+    "snapshot": Kind("{0} takes a snapshot", _at_once),
+    "lag": Kind("{0} is cut off, and all others take snapshots", _on_one()),
+    "transfer": Kind("leadership goes to {0}", _at_once),
+    "campaign": Kind("{0} starts an election", _at_once),
+    "forget-leader": Kind("{0} forgets its leader", _at_once),
+}
+"""All kinds of faults, by the name under which they are known everywhere."""
+
+
+def plan(scenario: Scenario, kinds: Collection[str] | None = None) -> tuple[Fault, ...]:
+    """Return the faults of a scenario, in the order of their beginnings.
+
+    Only ``kinds``, if given; else the seed chooses which kinds take part.
+    """
+    chance = Chance(scenario.seed)
+    draw = chance.stream("plan")
+    chosen = [kind for kind in KINDS if draw.random() < 0.4] or list(KINDS)
+    if kinds is not None:
+        chosen = [kind for kind in KINDS if kind in kinds]
+    if not chosen:
+        return ()
+    faults = []
+    for number in range(max(1, int(scenario.seconds / scenario.pace))):
+        own = chance.stream("fault", number)
+        kind, at = own.choice(chosen), own.uniform(0, scenario.seconds)
+        servers, amount, lasts = KINDS[kind].draw(own, scenario)
+        faults.append(Fault(number, at, kind, lasts, servers, amount))
+    return tuple(sorted(faults, key=lambda fault: (fault.at, fault.number)))

@@ -1,0 +1,425 @@
+"""What lets faults happen to a cluster, and takes them back."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from raft.core.core import Core
+from raft.core.events import Role
+from raft.core.membership import (
+    AddLearner,
+    AddVoter,
+    Change,
+    Configuration,
+    Demote,
+    Remove,
+)
+from raft.core.messages import ServerId
+from raft.core.ready import Refused
+from raft.storage.base import StorageError
+from raft.testing.sim.chance import Chance
+from raft.testing.sim.faults import LEADER, SPARES, Fault
+from raft.testing.sim.invariants import Invariants
+from raft.testing.sim.network import Link, Network
+from raft.testing.sim.node import Node
+from raft.testing.sim.scenario import MOST_SERVERS, Scenario
+
+Action = Callable[[Fault, tuple[Node, ...]], None]
+
+
+class Battlefield(Protocol):
+    """What the nemesis works on."""
+
+    now: float
+    scenario: Scenario
+    chance: Chance
+    invariants: Invariants
+    network: Network
+    nodes: dict[ServerId, Node]
+
+    def after(self, delay: float, action: Callable[[], object]) -> None:
+        """Do something later."""
+
+    def leader(self) -> Node | None:
+        """Return who leads the highest term that has a leader."""
+
+    def add_node(self, server: ServerId) -> Node:
+        """Return a server that may become a member, running if it can."""
+
+
+class Nemesis:
+    """Begins and ends faults. ``counts`` tells how often each kind found something to break."""
+
+    def __init__(self, world: Battlefield) -> None:
+        self.counts: Counter[str] = Counter()
+        self.enabled = True
+        """False: all faults are over, those included that would still begin or end."""
+        self._world = world
+        self._actions: Mapping[str, Action] = {
+            "crash": self._crash,
+            "power": self._power,
+            "blackout": self._power,
+            "pause": self._pause,
+            "freeze": self._freeze,
+            "clock": self._clock,
+            "isolate": lambda fault, nodes: self._cut(fault, self._around(nodes)),
+            "deaf": lambda fault, nodes: self._cut(fault, self._into(nodes)),
+            "mute": lambda fault, nodes: self._cut(fault, self._out_of(nodes)),
+            "one-way": self._one_way,
+            "halves": lambda fault, nodes: self._cut(fault, self._around(nodes)),
+            "bridge": self._bridge,
+            "ring": self._ring,
+            "flapping": self._flapping,
+            "swizzle": self._swizzle,
+            "stall": self._stall,
+            "loss": self._loss,
+            "duplicate": self._duplicate,
+            "reorder": self._reorder,
+            "slow-disk": self._slow_disk,
+            "full-disk": self._full_disk,
+            "bad-sync": self._bad_sync,
+            "bit-flip": self._bit_flip,
+            "members": self._members,
+            "snapshot": self._snapshot,
+            "lag": self._lag,
+            "transfer": self._transfer,
+            "campaign": self._campaign,
+            "forget-leader": self._forget_leader,
+        }
+
+    def begin(self, fault: Fault) -> None:
+        """Let a fault happen, if there is what it happens to."""
+        if not self.enabled:
+            return
+        nodes = []
+        for server in fault.servers:
+            node = self._world.leader() if server == LEADER else self._world.nodes.get(server)
+            if node is None:
+                return
+            nodes.append(node)
+        self._actions[fault.kind](fault, tuple(nodes))
+
+    def _later(self, delay: float, action: Callable[[], object]) -> None:
+        self._world.after(delay, lambda: action() if self.enabled else None)
+
+    def _happens(self, fault: Fault) -> None:
+        self.counts[fault.kind] += 1
+
+    # --- Servers -------------------------------------------------------------------------------
+
+    def _crash(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        draw = self._world.chance.stream("crash", fault.number)
+        for node in nodes:
+            if node.core is not None:
+                self._happens(fault)
+                node.crash(draw.randint(0, len(node.pending)))
+                self._start_after(fault.lasts, node)
+
+    def _power(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        draw = self._world.chance.stream("power", fault.number)
+        for node in nodes:
+            if node.core is not None:
+                self._happens(fault)
+                self.lose_power(node, draw.randint(0, len(node.pending)))
+                self._start_after(fault.lasts * (0.5 + draw.random()), node)
+
+    def lose_power(self, node: Node, kept: int) -> None:
+        """Cut a server's power; of the saves under way the first ``kept`` were done in time."""
+        under_way = node.crash(kept)
+        if under_way is not None:
+            self._world.invariants.interrupted(node.server, under_way)
+        node.disk.power_loss(under_way)
+
+    def _start_after(self, delay: float, node: Node) -> None:
+        life = node.life
+        self._later(delay, lambda: self.start(node) if node.life == life else None)
+
+    def start(self, node: Node) -> None:
+        """Start a server that is down. One with a damaged disk must not start, ever again."""
+        if node.core is not None or node.gone:
+            return
+        try:
+            node.start()
+        except StorageError:
+            node.gone = node.disk.damaged
+
+    def _pause(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            if node.running:
+                self._happens(fault)
+                node.pause()
+                life = node.life
+                self._later(
+                    fault.lasts, lambda: node.resume() if node.life == life else None
+                )
+
+    def _freeze(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        # A lease rests on clocks that run: with leases only the process stops.
+        if not self._world.scenario.leases:
+            self._clock_for(nodes, 0.0, fault.lasts)
+        self._pause(fault, nodes)
+
+    def _clock(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        self._clock_for(nodes, fault.amount, fault.lasts)
+
+    def _clock_for(self, nodes: tuple[Node, ...], rate: float, lasts: float) -> None:
+        for node in nodes:
+            node.set_clock_rate(rate)
+            self._later(lasts, lambda node=node: node.set_clock_rate(1.0))
+
+    # --- Links ---------------------------------------------------------------------------------
+
+    def _around(self, nodes: Iterable[Node]) -> list[Link]:
+        """The links between these servers and all others."""
+        inside = {node.server for node in nodes}
+        links = self._world.network.links
+        return [link for (a, b), link in links.items() if (a in inside) != (b in inside)]
+
+    def _into(self, nodes: Iterable[Node]) -> list[Link]:
+        inside = {node.server for node in nodes}
+        links = self._world.network.links
+        return [link for (a, b), link in links.items() if b in inside and a not in inside]
+
+    def _out_of(self, nodes: Iterable[Node]) -> list[Link]:
+        inside = {node.server for node in nodes}
+        links = self._world.network.links
+        return [link for (a, b), link in links.items() if a in inside and b not in inside]
+
+    def _cut(self, fault: Fault, links: list[Link]) -> None:
+        self._happens(fault)
+        self._cut_for(links, fault.lasts)
+
+    def _cut_for(self, links: list[Link], lasts: float) -> None:
+        for link in links:
+            link.cuts += 1
+
+        def heal() -> None:
+            for link in links:
+                link.cuts -= 1
+
+        self._later(lasts, heal)
+
+    def _one_way(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        link = self._world.network.links.get((nodes[0].server, nodes[1].server))
+        if link is not None:
+            self._cut(fault, [link])
+
+    def _bridge(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        middle = len(nodes) // 2
+        links = self._world.network.links
+        left = [node.server for node in nodes[1 : middle + 1]]
+        right = [node.server for node in nodes[middle + 1 :]]
+        across = [*itertools.product(left, right), *itertools.product(right, left)]
+        self._cut(fault, [links[pair] for pair in across])
+
+    def _ring(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        size = len(nodes)
+        links = self._world.network.links
+        self._cut(
+            fault,
+            [
+                links[nodes[a].server, nodes[b].server]
+                for a, b in itertools.permutations(range(size), 2)
+                if (a - b) % size not in (1, size - 1)
+            ],
+        )
+
+    def _flapping(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        links = self._around(nodes)
+        step = fault.lasts / 7
+        for number in range(0, 7, 2):
+            self._later(number * step, lambda: self._cut_for(links, step))
+
+    def _swizzle(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        order = list(nodes)
+        self._world.chance.stream("swizzle", fault.number).shuffle(order)
+        half = fault.lasts / 2
+        for number, node in enumerate(nodes):
+            begins = half * number / len(nodes)
+            ends = half + half * order.index(node) / len(nodes)
+            self._cut_after(begins, self._around([node]), ends - begins)
+
+    def _cut_after(self, delay: float, links: list[Link], lasts: float) -> None:
+        self._later(delay, lambda: self._cut_for(links, lasts))
+
+    def _stall(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        network = self._world.network
+        links = self._out_of(nodes)
+        for link in links:
+            link.stalls += 1
+
+        def release() -> None:
+            for link in links:
+                network.release(link)
+
+        self._later(fault.lasts, release)
+
+    def _loss(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._on_all_links(fault, "loss")
+
+    def _duplicate(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._on_all_links(fault, "duplicate")
+
+    def _reorder(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._on_all_links(fault, "slow")
+
+    def _on_all_links(self, fault: Fault, what: str) -> None:
+        self._happens(fault)
+        links = list(self._world.network.links.values())
+        for link in links:
+            setattr(link, what, fault.amount)
+
+        def heal() -> None:
+            for link in links:
+                setattr(link, what, 0.0)
+
+        self._later(fault.lasts, heal)
+
+    # --- Disks ---------------------------------------------------------------------------------
+
+    def _slow_disk(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        for node in nodes:
+            node.disk_slowness = fault.amount
+
+        def heal() -> None:
+            for node in nodes:
+                node.disk_slowness = 0.0
+
+        self._later(fault.lasts, heal)
+
+    def _full_disk(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        for node in nodes:
+            node.disk.set_full(True)
+
+        def heal() -> None:
+            for node in nodes:
+                node.disk.set_full(False)
+                self.start(node)
+
+        self._later(fault.lasts, heal)
+
+    def _bad_sync(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        for node in nodes:
+            node.disk.fail_sync()
+        self._later(fault.lasts, lambda: [self.start(node) for node in nodes])
+
+    def _bit_flip(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            if node.gone or not self._can_lose(node.server):
+                continue
+            self._happens(fault)
+            if node.core is not None:
+                node.crash(len(node.pending))
+            node.disk.flip_bit(fault.amount)
+            self.start(node)
+
+    def _can_lose(self, server: ServerId) -> bool:
+        """Tell whether, without it, every set of voters anywhere still has a majority."""
+        return all(
+            self._survives(facts.configuration, server)
+            for facts in self._world.invariants.facts.values()
+        )
+
+    def _survives(self, configuration: Configuration, lost: ServerId | None = None) -> bool:
+        for half in (configuration.voters, configuration.outgoing):
+            gone = [s for s in half if s == lost or self._is_gone(s)]
+            if half and 2 * (len(half) - len(gone)) <= len(half):
+                return False
+        return True
+
+    def _is_gone(self, server: ServerId) -> bool:
+        node = self._world.nodes.get(server)
+        return node is not None and node.gone
+
+    # --- What people do ------------------------------------------------------------------------
+
+    def _members(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        leader = self._world.leader()
+        if leader is None or leader.core is None:
+            return
+        changes = self._choose_changes(fault, leader.core.configuration)
+        if changes and self.change(leader, changes):
+            self._happens(fault)
+
+    def change(self, leader: Node, changes: list[Change]) -> bool:
+        """Ask a leader for a change that does not leave the cluster without a majority."""
+        core = leader.core
+        assert core is not None
+        if not self._survives(core.configuration.after(changes)):
+            return False
+        for change in changes:
+            if isinstance(change, AddVoter | AddLearner):
+                self._world.add_node(change.server)
+        refused = core.propose_change(changes, leader.now)
+        leader.turn()
+        return not isinstance(refused, Refused)
+
+    def _choose_changes(self, fault: Fault, now: Configuration) -> list[Change]:
+        draw = self._world.chance.stream("members", fault.number)
+        size = self._world.scenario.size
+        everybody = [ServerId(s) for s in range(1, size + SPARES + 1)]
+        outside = [s for s in everybody if s not in now.members and not self._is_gone(s)]
+        changes: list[Change] = []
+        wanted = draw.sample(("add", "remove", "learner", "promote", "demote"), 2)
+        for what in wanted[: draw.randint(1, 2)]:
+            if what == "add" and outside and len(now.voters) < MOST_SERVERS:
+                changes.append(AddVoter(outside.pop(draw.randrange(len(outside)))))
+            elif what == "learner" and outside:
+                changes.append(AddLearner(outside.pop(draw.randrange(len(outside)))))
+            elif what == "promote" and now.learners:
+                changes.append(AddVoter(draw.choice(now.learners)))
+            elif what in ("remove", "demote") and len(now.voters) > 1:
+                kind = Remove if what == "remove" else Demote
+                changes.append(kind(draw.choice(now.voters)))
+        servers = [change.server for change in changes]
+        return changes[: len(set(servers))] if len(set(servers)) == len(servers) else changes[:1]
+
+    def _snapshot(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            if node.running:
+                self._happens(fault)
+                node.compact(int(fault.amount * 4))
+
+    def _lag(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._cut(fault, self._around(nodes))
+        others = [n for n in self._world.nodes.values() if n not in nodes]
+        self._later(fault.lasts * 0.9, lambda: [node.compact(0) for node in others])
+
+    def _transfer(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        leader = self._world.leader()
+        if leader is None or leader.core is None:
+            return
+        (target,) = nodes
+        to = None if target is leader else target.server
+        if leader.core.transfer_leadership(to, leader.now) is None:
+            self._happens(fault)
+        leader.turn()
+
+    def _campaign(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            if node.running and node.core is not None and node.core.campaign(node.now):
+                self._happens(fault)
+                node.turn()
+
+    def _forget_leader(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            # A server that forgets its leader breaks the leader's lease.
+            if node.running and node.core is not None and not self._world.scenario.leases:
+                self._happens(fault)
+                node.core.forget_leader()
+                node.turn()
+
+
+def leads(core: Core | None) -> bool:
+    """Tell whether this server leads."""
+    return core is not None and core.role is Role.LEADER

@@ -1,0 +1,394 @@
+"""One simulated server: the core, its store, its state machine and its clock, with their faults.
+
+It does what ``raft.server`` does, in the same order, but time and everything else that comes
+from outside comes from the simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from raft.core.core import Core
+from raft.core.membership import Configuration
+from raft.core.messages import (
+    EntryKind,
+    Index,
+    Message,
+    RequestPreVote,
+    RequestVote,
+    ServerId,
+    Term,
+)
+from raft.core.ready import Ready, Refused
+from raft.core.rules import Rules
+from raft.storage.base import LogStore, StorageError
+from raft.testing.sim.chance import Chance
+from raft.testing.sim.clock import LocalClock
+from raft.testing.sim.disks import ServerDisk
+from raft.testing.sim.invariants import Invariants, Save
+from raft.testing.sim.machine import Registers
+from raft.testing.sim.operations import Operation
+from raft.testing.sim.scenario import Scenario
+
+
+class Surroundings(Protocol):
+    """What a server finds around it."""
+
+    now: float
+    scenario: Scenario
+    chance: Chance
+    invariants: Invariants
+    rules: Rules
+
+    def send(self, node: Node, message: Message) -> None:
+        """Let a message leave."""
+
+    def wake_at(self, node: Node, when: float) -> None:
+        """Call ``node.wake`` then."""
+
+    def saved_at(self, node: Node, when: float) -> None:
+        """Call ``node.save_done`` then."""
+
+    def reply(
+        self, node: Node, operation: Operation, accepted: bool, result: bytes, index: Index
+    ) -> None:
+        """Answer a client."""
+
+    def next_context(self) -> int:
+        """Return a number for a read that no other read has."""
+
+    def failed(self, node: Node, error: StorageError) -> None:
+        """Note that a server stopped because of its disk."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A Ready whose promises wait for the disk."""
+
+    ready: Ready
+    save: Save | None
+
+
+class Node:
+    """A server, through all its lives. ``core`` is None while it is down."""
+
+    def __init__(
+        self, world: Surroundings, server: ServerId, members: tuple[ServerId, ...], disk: ServerDisk
+    ) -> None:
+        self.server = server
+        self.disk = disk
+        self.clock = LocalClock()
+        self.core: Core | None = None
+        self.life = 0
+        self.paused = False
+        self.gone = False
+        """Its disk is damaged, or it was removed: it never runs again."""
+        self.machine = Registers()
+        self.inbox: list[Message | Operation] = []
+        self.pending: deque[_Pending] = deque()
+        self.wake_due = math.inf
+        self._world = world
+        self._scenario = world.scenario
+        self._members = members
+        self._first = Configuration(tuple(sorted(members)))
+        self._disk_delays = world.chance.stream("disk", server)
+        self.disk_slowness = 0.0
+        self._store: LogStore | None = None
+        self._save_waits = False
+        self._proposals: dict[Index, tuple[Term, Operation]] = {}
+        self._reads: dict[int, Operation] = {}
+        self._confirmed: list[tuple[Index, Operation]] = []
+
+    # --- Life ----------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """It takes part: it is neither down nor paused."""
+        return self.core is not None and not self.paused
+
+    @property
+    def now(self) -> float:
+        """What its clock says."""
+        return self.clock.at(self._world.now)
+
+    def set_clock_rate(self, rate: float) -> None:
+        """Let its clock run faster or slower than others from now on."""
+        self.clock.set_rate(rate, self._world.now)
+        if self.core is not None:
+            self.wake_due = math.inf
+            self._arm(self.core)
+
+    def start(self) -> None:
+        """Start from the disk. Raises StorageError, and the server stays down."""
+        world, scenario = self._world, self._scenario
+        self._store = self.disk.open()
+        found = self._store.load()
+        world.invariants.started(self.server, found, self._first)
+        self.life += 1
+        self.machine = Registers()
+        if found.snapshot is not None:
+            self.machine.restore(found.snapshot.data)
+            world.invariants.digest(self.server, found.snapshot.index, self.machine.digest)
+        self.core = Core(
+            scenario.config(self.server, self._members),
+            found.hard_state,
+            found.entries,
+            world.chance.stream("timeouts", self.server, self.life),
+            self.clock.at(world.now),
+            world.rules,
+            found.snapshot,
+        )
+        self.turn()
+
+    def crash(self, kept: int) -> Save | None:
+        """Stop at once; of the saves under way ``kept`` reach the disk.
+
+        Returns the one that the crash cut off, if any.
+        """
+        saves = [pending.save for pending in self.pending if pending.save is not None]
+        try:
+            for save in saves[:kept]:
+                self._store_now(save)
+        except StorageError:
+            kept = len(saves)
+        self.core = None
+        self.life += 1
+        self.paused = False
+        self.wake_due = math.inf
+        self._save_waits = False
+        self.inbox.clear()
+        self.pending.clear()
+        self._proposals.clear()
+        self._reads.clear()
+        self._confirmed.clear()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        return saves[kept] if kept < len(saves) else None
+
+    def pause(self) -> None:
+        """Stop working, but not existing: what arrives waits."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on, with all that has come up meanwhile at once."""
+        self.paused = False
+        if self.core is None:
+            return
+        inbox, self.inbox = self.inbox, []
+        for what in inbox:
+            if isinstance(what, Operation):
+                self.request(what)
+            else:
+                self._step(self.core, what)
+        if self._save_waits:
+            self._save_waits = False
+            self.save_done()
+        if self.core is not None:
+            self.core.tick(self.clock.at(self._world.now))
+            self.turn()
+
+    # --- Inputs --------------------------------------------------------------------------------
+
+    def take(self, message: Message) -> None:
+        """Take in a message from another server."""
+        if self.core is None:
+            return
+        if self.paused:
+            self.inbox.append(message)
+            return
+        self._step(self.core, message)
+        self.turn()
+
+    def _step(self, core: Core, message: Message) -> None:
+        now = self.clock.at(self._world.now)
+        kind = type(message)
+        if kind is RequestPreVote:
+            before = (core.term, core.voted_for)
+            core.step(message, now)
+            self._world.invariants.pre_vote_taken(before, core)
+        elif isinstance(message, RequestVote):
+            voted = core.voted_for if core.term == message.term else None
+            core.step(message, now)
+            self._world.invariants.vote_asked(message, core, voted)
+        else:
+            core.step(message, now)
+
+    def wake(self) -> bool:
+        """Let the timer fire if it is due; tell whether it was."""
+        core, world = self.core, self._world
+        if core is None or self.paused or world.now != self.wake_due:
+            return False
+        self.wake_due = math.inf
+        if self.clock.when(core.deadline) > world.now:
+            self._arm(core)
+            return False
+        core.tick(max(self.clock.at(world.now), core.deadline))
+        self.turn()
+        return True
+
+    def request(self, operation: Operation) -> None:
+        """Take in a client's request."""
+        core, world = self.core, self._world
+        if core is None:
+            return
+        if self.paused:
+            self.inbox.append(operation)
+            return
+        now = self.clock.at(world.now)
+        if operation.is_write:
+            index = core.propose(operation.command, now)
+            if isinstance(index, Refused):
+                world.reply(self, operation, False, b"", Index(0))
+            else:
+                self._proposals[index] = core.term, operation
+        elif operation.by_lease and (lease := core.lease_read(now)) is not None:
+            world.invariants.lease_used(self.server, lease)
+            self._confirmed.append((lease, operation))
+        else:
+            context = world.next_context()
+            world.invariants.read_asked(context)
+            if core.read_index(context, now):
+                self._reads[context] = operation
+            else:
+                world.reply(self, operation, False, b"", Index(0))
+        self.turn()
+
+    # --- The turn ------------------------------------------------------------------------------
+
+    def turn(self) -> None:
+        """Do all that has come up."""
+        core, world = self.core, self._world
+        assert core is not None
+        life = self.life
+        again = True
+        while again:
+            ready = core.ready(self.clock.at(world.now))
+            events = core.take_events()
+            if events:
+                world.invariants.happened(core, events)
+            if ready is None:
+                break
+            again = self._work_off(core, ready)
+            if self.life != life:
+                return
+        if self._confirmed:
+            self._answer_reads(core)
+        self._arm(core)
+
+    def _arm(self, core: Core) -> None:
+        # One wake-up at a time: most deadlines move on before they are reached.
+        due = self.clock.when(core.deadline)
+        if due < self.wake_due:
+            self.wake_due = due
+            self._world.wake_at(self, due)
+
+    def _work_off(self, core: Core, ready: Ready) -> bool:
+        """Do one Ready; tell whether more may have come up by doing it."""
+        world = self._world
+        for message in ready.messages:
+            world.send(self, message)
+        save = None
+        if ready.hard_state is not None or ready.first_index or ready.snapshot is not None:
+            save = Save(ready.hard_state, ready.first_index, ready.entries, ready.snapshot)
+        more = False
+        if self.pending or (save is not None and (self._scenario.disk_delay or self.disk_slowness)):
+            self.pending.append(_Pending(ready, save))
+            if len(self.pending) == 1:
+                self._begin_save()
+        else:
+            more = self._finish(core, ready, save)
+            if self.core is None:
+                return False
+        if ready.restore and ready.snapshot is not None:
+            self.machine.restore(ready.snapshot.data)
+            world.invariants.restored(self.server, ready.snapshot.index)
+            world.invariants.digest(self.server, ready.snapshot.index, self.machine.digest)
+        if ready.committed_entries:
+            self._apply(core, ready)
+            more = True
+        for state in ready.read_states:
+            operation = self._reads.pop(state.context, None)
+            if operation is not None:
+                world.invariants.read_answered(self.server, state)
+                self._confirmed.append((state.index, operation))
+        return more
+
+    def _apply(self, core: Core, ready: Ready) -> None:
+        invariants, machine = self._world.invariants, self.machine
+        first_index, entries = ready.first_committed, ready.committed_entries
+        invariants.applied(self.server, first_index, entries)
+        for index, entry in enumerate(entries, first_index):
+            answer = b""
+            if entry.kind is EntryKind.COMMAND:
+                answer = machine.apply(index, entry.data)
+                invariants.digest(self.server, Index(index), machine.digest)
+            if self._proposals and (mine := self._proposals.pop(Index(index), None)) is not None:
+                term, operation = mine
+                self._world.reply(self, operation, entry.term == term, answer, Index(index))
+        last = Index(first_index + len(entries) - 1)
+        core.applied(last)
+        every = self._scenario.compact_every
+        if every and last - (core.snapshot.index if core.snapshot else 0) >= every:
+            core.compact(machine.snapshot(), self._scenario.keep_entries)
+
+    def compact(self, keep_entries: int) -> None:
+        """Take a snapshot now."""
+        if self.running and self.core is not None:
+            self.core.compact(self.machine.snapshot(), keep_entries)
+            self.turn()
+
+    def _answer_reads(self, core: Core) -> None:
+        waiting = []
+        for index, operation in self._confirmed:
+            if index <= core.last_applied:
+                value = self.machine.query(operation.key)
+                self._world.reply(self, operation, True, value, core.last_applied)
+            else:
+                waiting.append((index, operation))
+        self._confirmed = waiting
+
+    # --- The disk ------------------------------------------------------------------------------
+
+    def _begin_save(self) -> None:
+        delay = 0.0
+        if self.pending[0].save is not None:
+            slowest = self._scenario.disk_delay + self.disk_slowness
+            delay = slowest * self._disk_delays.random()
+        self._world.saved_at(self, self._world.now + delay)
+
+    def save_done(self) -> None:
+        """The oldest save under way has reached the disk."""
+        if self.core is None or not self.pending:
+            return
+        if self.paused:
+            self._save_waits = True
+            return
+        done = self.pending.popleft()
+        self._finish(self.core, done.ready, done.save)
+        if self.core is None:
+            return
+        if self.pending:
+            self._begin_save()
+        self.turn()
+
+    def _finish(self, core: Core, ready: Ready, save: Save | None) -> bool:
+        """Store, and keep the promises that waited for it; tell whether more may have come up."""
+        if save is not None:
+            try:
+                self._store_now(save)
+            except StorageError as error:
+                self._world.failed(self, error)
+                return False
+        core.persisted(ready.number, self.clock.at(self._world.now))
+        for message in ready.messages_after_persist:
+            self._world.send(self, message)
+        return save is not None
+
+    def _store_now(self, save: Save) -> None:
+        assert self._store is not None
+        self._store.save(save.hard_state, save.first_index, save.entries, save.snapshot)
+        self._world.invariants.stored(self.server, save)
