@@ -8,23 +8,36 @@ are checked. What a test, a transcript or a simulation does with it is up to the
     network.fire(1)                        # S1's election timer
     network.settle()                       # all messages arrive, and the answers to them
     network.propose(1, b"x=1")
+
+The state machine of every server is the list of the commands that it has applied.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 from raft.core.core import Config, Core, Ready
 from raft.core.events import CoreEvent, Role
 from raft.core.log import HardState
-from raft.core.messages import AppendEntries, Entry, Index, Message, ServerId, Term
+from raft.core.membership import Change, Configuration
+from raft.core.messages import (
+    AppendEntries,
+    Entry,
+    EntryKind,
+    Index,
+    Message,
+    RequestPreVote,
+    ServerId,
+    Term,
+)
 from raft.core.readonly import ReadState
 from raft.core.ready import Refused
 from raft.core.rules import Rules
-from raft.testing.safety import Disk, NoProgress, Safety
+from raft.testing.safety import Disk, NoProgress, Safety, Strict
 
 SETTLE_LIMIT = 10_000
 """Messages that one :meth:`Network.each` delivers before it gives up."""
@@ -50,13 +63,24 @@ class Happening:
     what: CoreEvent | Message | ReadState
 
 
+@dataclass(slots=True)
+class _Work:
+    """What a running server has still to do; a crash loses it."""
+
+    unsaved: deque[Ready] = field(default_factory=deque)
+    reads: list[ReadState] = field(default_factory=list)
+    state: bytes = b""
+    """Its state machine: the commands it has applied."""
+
+
 class Network:
     """``size`` servers, S1 to Sn, all following ``rules``; the same seed gives the same run.
 
     ``cores`` are the servers that run, ``disks`` what each would find after a crash (Figure 2,
     persistent state). ``in_flight`` holds the messages, oldest first. ``cut`` is the set of
     (from, to) links over which nothing arrives. The disk of a server in ``slow`` completes
-    no save until :meth:`save`; a crash loses what waits for it.
+    no save until :meth:`save`; a crash loses what waits for it. ``judge`` says what is checked;
+    ``options`` are those of :class:`Config`.
     """
 
     def __init__(
@@ -64,26 +88,28 @@ class Network:
         size: int,
         rules: Rules | None = None,
         seed: int = 0,
-        max_append_bytes: int = 256 * 1024,
+        judge: type[Safety] = Strict,
+        **options: Any,
     ) -> None:
         self.servers = tuple(ServerId(number) for number in range(1, size + 1))
         self.now = 0.0
-        self.safety = Safety()
-        self.disks = {server: Disk(HardState(), ()) for server in self.servers}
+        self.safety = judge(Configuration(self.servers))
+        self.disks: dict[ServerId, Disk] = {}
         self.cores: dict[ServerId, Core] = {}
         self.in_flight: list[Flight] = []
         self.cut: set[tuple[ServerId, ServerId]] = set()
         self.slow: set[ServerId] = set()
         self._rules = rules or Rules()
         self._random = Random(seed)  # noqa: S311 - a seed must give the same run
-        self._config = Config(ServerId(1), self.servers, max_append_bytes=max_append_bytes)
-        self._unsaved: dict[ServerId, deque[Ready]] = {server: deque() for server in self.servers}
+        self._config = Config(ServerId(1), self.servers, **options)
+        self._work: dict[ServerId, _Work] = {}
         self._trace: list[Happening] = []
         self._reads = 0
         for server in self.servers:
+            self.disks[server] = Disk()
             self.restart(server)
 
-    # --- Servers ---------------------------------------------------------------------------
+    # --- Servers ---------------------------------------------------------------------------------
 
     def core(self, server: int) -> Core:
         """Return the core of a running server. Raises ImpossibleRequest if it is down."""
@@ -91,41 +117,74 @@ class Network:
             raise ImpossibleRequest(f"S{server} is down")
         return self.cores[ServerId(server)]
 
+    def configure(self, **options: Any) -> None:
+        """Set options of :class:`Config` for all servers; those that run start again."""
+        self._config = replace(self._config, **options)
+        for server in tuple(self.cores):
+            self.crash(server)
+            self.restart(server)
+
     def install(self, server: int, hard_state: HardState, entries: Sequence[Entry]) -> None:
         """Replace all that a server has stored, and start it from there: to set a scene."""
         self.cores.pop(self._known(server), None)
-        self.disks[ServerId(server)] = Disk(hard_state, tuple(entries))
+        self.disks[ServerId(server)] = Disk(hard_state, entries)
         self.restart(server)
+
+    def join(self, server: int) -> None:
+        """Start a new server, which knows nothing and waits to be called; a known one stays."""
+        new = ServerId(server)
+        if new not in self.disks:
+            self.servers += (new,)
+            self.disks[new] = Disk()
+            self._start(new, replace(self._config, server=new, members=()))
 
     def crash(self, server: int) -> None:
         """Stop a server at once. It loses all that no save has completed, and its role."""
         self.core(server)
         del self.cores[ServerId(server)]
-        self._unsaved[ServerId(server)].clear()
 
     def restart(self, server: int) -> None:
         """Start a server that is down, from its disk. Raises ImpossibleRequest if it runs."""
         server = self._known(server)
         if server in self.cores:
             raise ImpossibleRequest(f"S{server} runs already")
+        members = self._config.members if server in self._config.members else ()
+        self._start(server, replace(self._config, server=server, members=members))
+
+    def _start(self, server: ServerId, config: Config) -> None:
         disk = self.disks[server]
+        self._work[server] = _Work(state=disk.snapshot.data if disk.snapshot else b"")
         self.cores[server] = Core(
-            replace(self._config, server=server),
+            config,
             disk.hard_state,
             disk.entries,
             Random(self._random.getrandbits(64)),  # noqa: S311
             self.now,
             self._rules,
+            disk.snapshot,
         )
-        self.safety.started(server, disk)
-        self._work(server)
+        self.safety.started(self.cores[server], disk)
+        self._work_off(server)
 
-    def save(self, server: int) -> None:
-        """Let the slow disk of a server complete all that it was given."""
+    def save(self, server: int, reported: Random | None = None) -> None:
+        """Let the slow disk of a server complete all that it was given.
+
+        With ``reported`` all of it is written first, and then reported in a random order.
+        """
         core = self.core(server)
-        waiting = self._unsaved[core.config.server]
-        while waiting:
-            self._complete(core, waiting.popleft())
+        disk, unsaved = self.disks[core.config.server], self._work[core.config.server].unsaved
+        while unsaved:
+            batch = [unsaved.popleft() for _ in range(len(unsaved) if reported else 1)]
+            for ready in batch:
+                disk.save(ready)
+            numbers = [ready.number for ready in batch]
+            if reported:
+                reported.shuffle(numbers)
+            for number in numbers:
+                core.persisted(number, self.now)
+                self._observe(core)
+            for ready in batch:
+                self._finish(core, ready)
             self._collect(core)
 
     def _known(self, server: int) -> ServerId:
@@ -140,7 +199,7 @@ class Network:
         leaders = [core for core in self.cores.values() if core.role is Role.LEADER]
         return max(leaders, key=lambda core: core.term).config.server if leaders else None
 
-    # --- Inputs of one server ----------------------------------------------------------------
+    # --- Inputs of one server --------------------------------------------------------------------
 
     def fire(self, server: int) -> None:
         """Let time pass until a server's timer fires. No other timer fires, even if due.
@@ -152,23 +211,64 @@ class Network:
         core.tick(self.now)
         if core.deadline <= self.now:
             raise NoProgress(f"the timer of S{server} fired and was not armed again")
-        self._work(core.config.server)
+        self._work_off(core.config.server)
 
-    def propose(self, server: int, data: bytes) -> Index | None:
-        """Give a command to a server; returns its index, None if the server does not lead."""
+    def propose(self, server: int, data: bytes) -> Index | Refused:
+        """Give a command to a server; returns its index, or why it is not taken."""
         index = self.core(server).propose(data, self.now)
-        self._work(ServerId(server))
-        return None if isinstance(index, Refused) else index
+        self._work_off(ServerId(server))
+        return index
+
+    def change(
+        self, server: int, changes: Iterable[Change], expected_index: int | None = None
+    ) -> Index | Refused:
+        """Ask a server to change the members; returns the index of the first step's entry."""
+        expected = None if expected_index is None else Index(expected_index)
+        index = self.core(server).propose_change(changes, self.now, expected)
+        self._work_off(ServerId(server))
+        return index
+
+    def transfer(self, server: int, to: int | None) -> Refused | None:
+        """Ask a server to hand its leadership over; None: it began."""
+        target = None if to is None else ServerId(to)
+        refused = self.core(server).transfer_leadership(target, self.now)
+        self._work_off(ServerId(server))
+        return refused
+
+    def forget_leader(self, server: int) -> None:
+        """Tell a server that its leader is gone for good."""
+        self.core(server).forget_leader()
+        self._work_off(ServerId(server))
+
+    def compact(self, server: int, keep_entries: int = 0) -> None:
+        """Let a snapshot of what a server has applied take the place of its log."""
+        core = self.core(server)
+        core.compact(self._work[core.config.server].state, keep_entries)
+        self._work_off(core.config.server)
 
     def read(self, server: int) -> int | None:
-        """Ask a server for a read; returns its number, None if the server does not lead."""
+        """Ask a server for a read; returns its number, None if it knows no leader."""
+        context = self._read_begins()
+        accepted = self.core(server).read_index(context, self.now)
+        self._work_off(ServerId(server))
+        return context if accepted else None
+
+    def lease_read(self, server: int) -> int | None:
+        """Ask a server for a read that asks nobody; returns its number, None without a lease."""
+        context = self._read_begins()
+        index = self.core(server).lease_read(self.now)
+        if index is None:
+            return None
+        self._work[ServerId(server)].reads.append(ReadState(context, index))
+        self._work_off(ServerId(server))
+        return context
+
+    def _read_begins(self) -> int:
         self._reads += 1
         self.safety.read_asked(self._reads)
-        accepted = self.core(server).read_index(self._reads, self.now)
-        self._work(ServerId(server))
-        return self._reads if accepted else None
+        return self._reads
 
-    # --- Time --------------------------------------------------------------------------------
+    # --- Time ------------------------------------------------------------------------------------
 
     def advance(self, seconds: float) -> None:
         """Let time pass for all; timers that fall due fire in their order."""
@@ -180,7 +280,7 @@ class Network:
             self.fire(core.config.server)
         self.now = end
 
-    # --- Messages ----------------------------------------------------------------------------
+    # --- Messages --------------------------------------------------------------------------------
 
     def put(self, message: Message) -> Flight:
         """Put a message on its way."""
@@ -193,9 +293,13 @@ class Network:
         self.in_flight.remove(flight)
         message = flight.message
         core = self.cores.get(message.dst)
-        if core is not None and (message.src, message.dst) not in self.cut:
-            core.step(message, self.now)
-            self._work(message.dst)
+        if core is None or (message.src, message.dst) in self.cut:
+            return
+        before = HardState(core.term, core.voted_for)
+        core.step(message, self.now)
+        if isinstance(message, RequestPreVote):
+            self.safety.pre_voted(core, before)
+        self._work_off(message.dst)
 
     def drop(self, flight: Flight) -> None:
         """Lose a message."""
@@ -245,14 +349,14 @@ class Network:
             )
         )
 
-    # --- What a server hands out ---------------------------------------------------------------
+    # --- What a server hands out -----------------------------------------------------------------
 
     def take_trace(self) -> list[Happening]:
         """Return what the servers did since the last call, in order."""
         trace, self._trace = self._trace, []
         return trace
 
-    def _work(self, server: ServerId) -> None:
+    def _work_off(self, server: ServerId) -> None:
         self._collect(self.cores[server])
         if server not in self.slow:
             self.save(server)
@@ -261,41 +365,51 @@ class Network:
         self._observe(core)
         while (ready := core.ready(self.now)) is not None:
             self._observe(core)
-            self._send(ready.messages)
-            self._unsaved[core.config.server].append(ready)
+            self._send(core, ready.messages)
+            self._work[core.config.server].unsaved.append(ready)
+        self._answer_reads(core)
 
-    def _complete(self, core: Core, ready: Ready) -> None:
-        """Do what a Ready asks for from its save on, in the order it demands."""
+    def _finish(self, core: Core, ready: Ready) -> None:
+        """Do what a Ready asks for when it is saved, in the order it demands."""
         server = core.config.server
-        self.disks[server] = _saved(self.disks[server], ready)
-        core.persisted(ready.number, self.now)
-        self._observe(core)
-        self._send(ready.messages_after_persist)
+        self._send(core, ready.messages_after_persist)
+        if ready.restore:
+            assert ready.snapshot is not None
+            self._work[server].state = ready.snapshot.data
+            self.safety.restored(server, ready.snapshot.index)
+            core.applied(ready.snapshot.index)
         if ready.committed_entries:
-            self.safety.applied(server, ready.first_committed, ready.committed_entries)
-            core.applied(Index(ready.first_committed + len(ready.committed_entries) - 1))
-            self._observe(core)
-        for read in ready.read_states:
+            self._apply(core, ready.first_committed, ready.committed_entries)
+        self._observe(core)
+        self._work[server].reads += ready.read_states
+        self._answer_reads(core)
+
+    def _apply(self, core: Core, first_index: Index, entries: tuple[Entry, ...]) -> None:
+        work, server = self._work[core.config.server], core.config.server
+        self.safety.applied(server, first_index, entries)
+        commands = [entry.data for entry in entries if entry.kind is EntryKind.COMMAND]
+        work.state = b" ".join(filter(None, [work.state, *commands]))
+        last_index = Index(first_index + len(entries) - 1)
+        self.safety.state(server, last_index, work.state)
+        core.applied(last_index)
+
+    def _answer_reads(self, core: Core) -> None:
+        work, server = self._work[core.config.server], core.config.server
+        for read in [read for read in work.reads if read.index <= core.last_applied]:
+            work.reads.remove(read)
             self.safety.read_answered(server, read, core.last_applied)
             self._trace.append(Happening(server, read))
 
     def _observe(self, core: Core) -> None:
         events = core.take_events()
         self._trace.extend(Happening(core.config.server, event) for event in events)
-        self.safety.happened(core, events, self.disks.values())
+        self.safety.happened(core, events, self.disks)
 
-    def _send(self, messages: Iterable[Message]) -> None:
+    def _send(self, core: Core, messages: Iterable[Message]) -> None:
         for message in messages:
             self._trace.append(Happening(message.src, message))
-            self.safety.said(message)
+            self.safety.said(core, message, self.disks[core.config.server])
             self.put(message)
-
-
-def _saved(disk: Disk, ready: Ready) -> Disk:
-    entries = disk.entries
-    if ready.entries:
-        entries = entries[: ready.first_index - 1] + ready.entries
-    return Disk(ready.hard_state or disk.hard_state, entries)
 
 
 def entries_of(terms: Iterable[int]) -> tuple[Entry, ...]:

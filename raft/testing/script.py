@@ -3,16 +3,27 @@
 ::
 
     servers N [one entry a message]    a new cluster, all logs empty
+    pre-vote on    check-quorum on     set the scene: what all servers do (they start again)
+    pieces of N bytes                  set the scene: how snapshots are sent
     log N: TERM …                      set the scene: a server's log, by terms
     term N: TERM     vote N: M         set the scene: currentTerm, votedFor
     timeout N        heartbeat N       a timer fires: an election; a round of heartbeats
     heartbeat N->M after INDEX         the paper's empty AppendEntries (Figure 2)
     elect N by M …                     timeout N, and only these others get to vote
-    propose N COMMAND    read N        a client speaks to a server
+    propose N COMMAND                  a client speaks to a server
+    read N           lease-read N      a client reads at a server; and trusts its lease
+    add N  add-learner N  promote N  demote N  remove N
+                                       the leader is asked to change the members
+    change add N remove M …            … in several ways at once
+    transfer N       transfer          the leader is asked to hand over to N, to the best one
+    forget-leader N                    a server is told that its leader is gone
+    compact N [keep COUNT]             a snapshot takes the place of N's log
     deliver [one] [N->M] [KIND]        messages now in flight arrive: all that fit, or the oldest
     drop … hold … duplicate … release  they are lost; held back; a copy is; no longer. * fits all
+    damage N->M                        a byte of the piece of a snapshot between them changes
     settle [N M]                       deliver until nothing is in flight (between these two)
     tick 50ms                          time passes; timers that are due fire
+    cut N [M …]      heal              these servers reach only each other; all reach all again
     crash N    restart N    disk N slow    disk N save
     logs       state N      flight     draw all logs, tell a state, list what is in flight
 
@@ -24,29 +35,58 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raft.core.events import Role
 from raft.core.log import HardState
+from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
     Entry,
+    InstallSnapshot,
+    InstallSnapshotReply,
     Message,
+    ReadIndex,
+    ReadIndexReply,
+    RequestPreVote,
+    RequestPreVoteReply,
     RequestVote,
     RequestVoteReply,
     ServerId,
     Term,
+    TimeoutNow,
 )
+from raft.core.ready import Refused
 from raft.core.rules import Rules
 from raft.printable import printable
 from raft.testing.network import Flight, ImpossibleRequest, Network, entries_of
-from raft.testing.safety import Disk
-from raft.testing.words import cell, happening_lines, message_line, state_lines
+from raft.testing.safety import Disk, Safety, Strict
+from raft.testing.words import cell, happening_lines, message_line, role_name, state_lines
 
 KINDS = {
     kind.__name__: kind
-    for kind in (RequestVote, RequestVoteReply, AppendEntries, AppendEntriesReply)
+    for kind in (
+        RequestVote,
+        RequestVoteReply,
+        AppendEntries,
+        AppendEntriesReply,
+        RequestPreVote,
+        RequestPreVoteReply,
+        TimeoutNow,
+        InstallSnapshot,
+        InstallSnapshotReply,
+        ReadIndex,
+        ReadIndexReply,
+    )
+}
+
+CHANGES: dict[str, Callable[[ServerId], Change]] = {
+    "add": AddVoter,
+    "add-learner": AddLearner,
+    "promote": AddVoter,
+    "demote": Demote,
+    "remove": Remove,
 }
 
 
@@ -64,8 +104,9 @@ class _Command:
 class Script:
     """Carries out commands one after the other, beginning with ``servers N``."""
 
-    def __init__(self, rules: Rules | None = None) -> None:
+    def __init__(self, rules: Rules | None = None, judge: type[Safety] = Strict) -> None:
         self._rules = rules
+        self._judge = judge
         self._network: Network | None = None
 
     @property
@@ -91,14 +132,22 @@ class Script:
                 return lines if text.strip() == command else []
         raise ScriptError(_what_is_right(command))
 
-    # --- The scene ---------------------------------------------------------------------------
+    # --- The scene -------------------------------------------------------------------------------
 
     def _servers(self, count: str, one_entry: str | None) -> list[str]:
         size = int(count)
         if not 1 <= size <= 9:
             raise ScriptError(f"a cluster has 1 to 9 servers, not {size}")
         limit = {"max_append_bytes": 1} if one_entry else {}
-        self._network = Network(size, self._rules, **limit)
+        self._network = Network(size, self._rules, judge=self._judge, **limit)
+        return self._set_the_scene()
+
+    def _switch(self, option: str, state: str) -> list[str]:
+        self.network.configure(**{option.replace("-", "_"): state == "on"})
+        return self._set_the_scene()
+
+    def _pieces(self, size: str) -> list[str]:
+        self.network.configure(snapshot_chunk_bytes=int(size))
         return self._set_the_scene()
 
     def _log(self, server: str, terms: str) -> list[str]:
@@ -127,7 +176,7 @@ class Script:
         self.network.take_trace()
         return []
 
-    # --- Timers and clients --------------------------------------------------------------------
+    # --- Timers ----------------------------------------------------------------------------------
 
     def _timeout(self, server: str) -> list[str]:
         if self.network.core(int(server)).role is Role.LEADER:
@@ -146,30 +195,74 @@ class Script:
 
     def _elect(self, server: str, voters: str) -> list[str]:
         lines = self._timeout(server)
-        for voter in voters.split():
-            lines += self._deliver(f" {server}->{voter} RequestVote")
-        self._drop(f" {server}->* RequestVote")
-        for voter in voters.split():
-            lines += self._deliver(f" {voter}->{server} RequestVoteReply")
+        for kind in ("RequestPreVote", "RequestVote"):
+            if not self._chosen(f" {server}->* {kind}"):
+                continue
+            for voter in voters.split():
+                lines += self._deliver(f" {server}->{voter} {kind}")
+            self._drop(f" {server}->* {kind}")
+            for voter in voters.split():
+                lines += self._deliver(f" {voter}->{server} {kind}Reply")
         return lines
-
-    def _propose(self, server: str, command: str) -> list[str]:
-        index = self.network.propose(int(server), command.encode())
-        if index is None:
-            return [f"S{server} does not lead and takes no command"]
-        return self._happened(f"S{server} takes {printable(command)} as entry {index}")
-
-    def _read(self, server: str) -> list[str]:
-        context = self.network.read(int(server))
-        if context is None:
-            return [f"S{server} does not lead and takes no read"]
-        return self._happened(f"S{server} takes read {context}")
 
     def _tick(self, milliseconds: str) -> list[str]:
         self.network.advance(int(milliseconds) / 1000)
         return self._happened(f"{milliseconds} ms pass")
 
-    # --- Messages ----------------------------------------------------------------------------
+    # --- Clients, and people in charge -----------------------------------------------------------
+
+    def _propose(self, server: str, command: str) -> list[str]:
+        index = self.network.propose(int(server), command.encode())
+        if isinstance(index, Refused):
+            return _refused(server, index)
+        return self._happened(f"S{server} takes {printable(command)} as entry {index}")
+
+    def _read(self, server: str) -> list[str]:
+        context = self.network.read(int(server))
+        if context is None:
+            return [f"S{server} knows no leader and takes no read"]
+        return self._happened(f"S{server} takes read {context}")
+
+    def _lease_read(self, server: str) -> list[str]:
+        context = self.network.lease_read(int(server))
+        if context is None:
+            return [f"S{server} has no lease"]
+        return self._happened(f"S{server} takes read {context} on its lease")
+
+    def _change(self, text: str) -> list[str]:
+        leader = self._leader()
+        words = text.split()
+        changes = []
+        for word, number in zip(words[::2], words[1::2], strict=True):
+            changes.append(CHANGES[word](ServerId(int(number))))
+            if word.startswith("add"):
+                self.network.join(int(number))
+        index = self.network.change(leader, changes)
+        if isinstance(index, Refused):
+            return _refused(leader, index)
+        return self._happened(f"S{leader} is asked to {text}")
+
+    def _transfer(self, target: str | None) -> list[str]:
+        leader = self._leader()
+        refused = self.network.transfer(leader, int(target) if target else None)
+        if refused is not None:
+            return _refused(leader, refused)
+        return self._happened(f"S{leader} is asked to hand over")
+
+    def _leader(self) -> ServerId:
+        if self.network.leader is None:
+            raise ImpossibleRequest("nobody leads")
+        return self.network.leader
+
+    def _forget_leader(self, server: str) -> list[str]:
+        self.network.forget_leader(int(server))
+        return self._happened(f"S{server} is told that its leader is gone")
+
+    def _compact(self, server: str, keep: str | None) -> list[str]:
+        self.network.compact(int(server), int(keep or 0))
+        return self._happened(f"S{server} is asked to compact its log")
+
+    # --- Messages --------------------------------------------------------------------------------
 
     def _deliver(self, choice: str) -> list[str]:
         lines = []
@@ -199,6 +292,9 @@ class Script:
     def _release(self, choice: str) -> list[str]:
         chosen = self._chosen(choice, held=True)
         return self._all(chosen, lambda flight: _set_held(flight, False))
+
+    def _damage(self, src: str, dst: str) -> list[str]:
+        return self._all(self._chosen(f" {src}->{dst} InstallSnapshot"), _flip_a_bit)
 
     def _flight(self) -> list[str]:
         return [
@@ -250,6 +346,18 @@ class Script:
         self.network.slow.discard(ServerId(int(server)))
         return self._happened(f"S{server}'s disk has stored all it was given")
 
+    def _cut(self, group: str) -> list[str]:
+        inside = {self.network.core(int(server)).config.server for server in group.split()}
+        everybody = self.network.servers
+        self.network.cut |= {
+            (a, b) for a in everybody for b in everybody if (a in inside) != (b in inside)
+        }
+        return []
+
+    def _heal(self) -> list[str]:
+        self.network.cut.clear()
+        return []
+
     def _logs(self) -> list[str]:
         return draw_logs(self.network)
 
@@ -260,6 +368,8 @@ class Script:
         lines = self._happened(message_line(message))
         if message.dst not in self.network.cores:
             lines.append(f"  lost: S{message.dst} is down")
+        elif (message.src, message.dst) in self.network.cut:
+            lines.append("  lost: nothing gets through between these two")
         return lines
 
     def _happened(self, done: str) -> list[str]:
@@ -267,23 +377,22 @@ class Script:
 
 
 def draw_logs(network: Network) -> list[str]:
-    """Return all logs, one row a server and one column an index; [ ] encloses what is committed.
+    """Return all logs, one row a server and one column an index.
 
-    Of a server that is down its disk is drawn.
+    [ ] encloses what is committed, · stands for what was compacted away. Of a server that is
+    down its disk is drawn.
     """
     rows = []
     for server in network.servers:
         core = network.cores.get(server)
-        entries = (
-            core.log.entries(1, core.log.last_index) if core else network.disks[server].entries
-        )
+        log = core.log if core else network.disks[server].log
         commit_index = core.commit_index if core else 0
-        role = core.role.name.lower() if core else "down"
+        role = role_name(core.role) if core else "down"
         cells = [
             f"[{cell(entry)}]" if index <= commit_index else f" {cell(entry)} "
-            for index, entry in enumerate(entries, 1)
+            for index, entry in enumerate(log.entries(1, log.last_index), log.first_index)
         ]
-        rows.append([f"S{server} {role}", *cells])
+        rows.append([f"S{server} {role}", *[" ·"] * log.prev_index, *cells])
     length = max(len(row) for row in rows)
     if length > 1:
         rows.insert(0, ["", *(f" {index}" for index in range(1, length))])
@@ -291,16 +400,32 @@ def draw_logs(network: Network) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
+def _refused(server: str | ServerId, refused: Refused) -> list[str]:
+    return [f"S{server} refuses: {refused.detail}"]
+
+
 def _set_held(flight: Flight, held: bool) -> None:
     flight.held = held
 
 
+def _flip_a_bit(flight: Flight) -> None:
+    message = flight.message
+    assert isinstance(message, InstallSnapshot)
+    damaged = bytes([message.data[0] ^ 1]) + message.data[1:]
+    flight.message = replace(message, data=damaged)
+
+
 _CHOICE = re.compile(r"( one)?(?: ([\d*])->([\d*]))?(?: (" + "|".join(KINDS) + "))?")
+
+_A_CHANGE = rf"(?:{'|'.join(CHANGES)}) \d"
 
 _COMMANDS = (
     _Command(
         "servers N [one entry a message]", r"servers (\d+)( one entry a message)?", Script._servers
     ),
+    _Command("pre-vote on", r"(pre-vote) (on|off)", Script._switch),
+    _Command("check-quorum on", r"(check-quorum) (on|off)", Script._switch),
+    _Command("pieces of N bytes", r"pieces of (\d+) bytes", Script._pieces),
     _Command("log N: TERM …", r"log (\d):((?: [1-9]\d*)*)", Script._log),
     _Command("term N: TERM", r"term (\d): (\d+)", Script._term),
     _Command("vote N: M", r"vote (\d): (\d)", Script._vote),
@@ -310,13 +435,22 @@ _COMMANDS = (
     _Command("elect N by M …", r"elect (\d) by((?: \d)+)", Script._elect),
     _Command("propose N COMMAND", r"propose (\d) (.+)", Script._propose),
     _Command("read N", r"read (\d)", Script._read),
+    _Command("lease-read N", r"lease-read (\d)", Script._lease_read),
+    *(_Command(f"{word} N", rf"({word} \d)", Script._change) for word in CHANGES),
+    _Command("change add N remove M …", rf"change ({_A_CHANGE}(?: {_A_CHANGE})*)", Script._change),
+    _Command("transfer [N]", r"transfer(?: (\d))?", Script._transfer),
+    _Command("forget-leader N", r"forget-leader (\d)", Script._forget_leader),
+    _Command("compact N [keep COUNT]", r"compact (\d)(?: keep (\d+))?", Script._compact),
     _Command("tick 50ms", r"tick (\d+)ms", Script._tick),
     _Command("deliver [one] [N->M] [KIND]", r"deliver(.*)", Script._deliver),
     _Command("drop [one] [N->M] [KIND]", r"drop(.*)", Script._drop),
     _Command("duplicate [one] [N->M] [KIND]", r"duplicate(.*)", Script._duplicate),
     _Command("hold [one] [N->M] [KIND]", r"hold(.*)", Script._hold),
     _Command("release [one] [N->M] [KIND]", r"release(.*)", Script._release),
+    _Command("damage N->M", r"damage (\d)->(\d)", Script._damage),
     _Command("settle [N M]", r"settle(?: (\d) (\d))?", Script._settle),
+    _Command("cut N [M …]", r"cut((?: \d)+)", Script._cut),
+    _Command("heal", r"heal", Script._heal),
     _Command("crash N", r"crash (\d)", Script._crash),
     _Command("restart N", r"restart (\d)", Script._restart),
     _Command("disk N slow", r"disk (\d) slow", Script._slow),

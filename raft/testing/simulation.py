@@ -12,6 +12,7 @@ from collections.abc import Callable
 from random import Random
 
 from raft.core.messages import ServerId
+from raft.core.ready import Refused
 from raft.core.rules import Rules
 from raft.testing.network import Flight, Happening, Network
 from raft.testing.safety import NoProgress
@@ -81,7 +82,7 @@ class Simulation:
             core = self.network.cores[leader]
             if wanted is None or wanted[1] != core.term:
                 index = self.network.propose(leader, b"last")
-                wanted = (index or 0, core.term)
+                wanted = (0 if isinstance(index, Refused) else index, core.term)
             if all(c.last_applied >= wanted[0] for c in self.network.cores.values()):
                 return
         error = NoProgress(f"no command gets through within {CALM_STEP * CALM_STEPS} s")

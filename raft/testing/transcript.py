@@ -27,7 +27,7 @@ from pathlib import Path
 
 from raft.core.log import InvariantViolation
 from raft.core.rules import Rules
-from raft.testing.safety import SafetyViolation
+from raft.testing.safety import Safety, SafetyViolation, Strict
 from raft.testing.script import Script, ScriptError
 
 PROMPT = "> "
@@ -64,24 +64,26 @@ def parse(text: str) -> list[Block]:
     return blocks
 
 
-def check(path: Path, rules: Rules | None = None) -> None:
+def check(path: Path, rules: Rules | None = None, judge: type[Safety] = Strict) -> None:
     """Play a transcript and compare.
 
     Raises TranscriptMismatch at the first difference, TranscriptError for a file that cannot
     be played, SafetyViolation or InvariantViolation, with a note of the place, if the servers
     break a promise.
     """
-    for block, happened in play(path, rules):
+    for block, happened in play(path, rules, judge):
         if happened != list(block.expected):
             raise TranscriptMismatch(_difference(path, block, happened))
 
 
-def play(path: Path, rules: Rules | None = None) -> Iterator[tuple[Block, list[str]]]:
+def play(
+    path: Path, rules: Rules | None = None, judge: type[Safety] = Strict
+) -> Iterator[tuple[Block, list[str]]]:
     """Carry out the commands one by one and yield each with what happened.
 
     Raises what :func:`check` raises, but does not compare.
     """
-    script = Script(rules)
+    script = Script(rules, judge)
     for block in parse(_read(path)):
         yield block, _carry_out(path, script, block)
 

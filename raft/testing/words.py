@@ -7,17 +7,23 @@ from collections.abc import Iterable, Sequence
 from raft.core.core import Core
 from raft.core.events import (
     CommitAdvanced,
+    ConfigurationChanged,
     EntriesAppended,
     EntriesTruncated,
+    LogCompacted,
     MessageIgnored,
+    PreVoteReceived,
     ProgressChanged,
     Role,
     RoleChanged,
     RoleReason,
+    SnapshotInstalled,
     TermChanged,
+    TransferChanged,
     VoteCast,
     VoteReceived,
 )
+from raft.core.membership import Configuration
 from raft.core.messages import (
     AlreadyVoted,
     Appended,
@@ -78,13 +84,15 @@ def happening_line(happening: Happening) -> str | None:
         case message if isinstance(message, Message):
             return message_line(message)
         case RoleChanged(role, term, reason):
-            return f"{me} is {role.name.lower()} in term {term}: {_REASONS[reason]}"
+            return f"{me} is {role_name(role)} in term {term}: {_REASONS[reason]}"
         case TermChanged(term):
             return f"{me} enters term {term}"
         case VoteCast(candidate=candidate, outcome=Granted()):
             return f"{me} decides to vote for S{candidate}"
-        case VoteReceived(term, voter, Granted()):
+        case VoteReceived(voter=voter, outcome=Granted()):
             return f"{me} has the vote of S{voter}"
+        case PreVoteReceived(voter=voter, outcome=Granted()):
+            return f"{me} would have the vote of S{voter}"
         case EntriesAppended(first_index, entries):
             places = " ".join(f"{i}/{entry.term}" for i, entry in enumerate(entries, first_index))
             return f"{me} appends {places}"
@@ -98,6 +106,24 @@ def happening_line(happening: Happening) -> str | None:
             return f"{me} ignores {kind} from S{src}: {reason}"
         case ReadState(context, index):
             return f"{me} may answer read {context} from entry {index} on"
+        case _:
+            return _change_line(me, happening)
+
+
+def _change_line(me: str, happening: Happening) -> str | None:
+    match happening.what:
+        case ConfigurationChanged(index, voters, outgoing, learners):
+            members = _members(Configuration(voters, learners, outgoing))
+            return f"{me} goes by the configuration of entry {index}: {members}"
+        case LogCompacted(index, term, first_index):
+            return f"{me} has a snapshot up to {index}/{term}; its log begins at {first_index}"
+        case SnapshotInstalled(index, term, retained):
+            rest = "keeps what follows" if retained else "discards its log"
+            return f"{me} installs the snapshot up to {index}/{term} and {rest}"
+        case TransferChanged(None):
+            return f"{me} hands over no longer"
+        case TransferChanged(target):
+            return f"{me} hands over to S{target}"
         case _:
             return None
 
@@ -123,7 +149,9 @@ def happening_lines(happenings: Sequence[Happening]) -> list[str]:
                 continue
             case TermChanged(term) if (happening.server, term) in roles:
                 continue
-            case VoteReceived(voter=voter) if voter == happening.server:
+            case VoteReceived(voter=voter) | PreVoteReceived(voter=voter) if (
+                voter == happening.server
+            ):
                 continue
             case VoteCast() if happening.server in voters:
                 continue
@@ -137,12 +165,16 @@ def happening_lines(happenings: Sequence[Happening]) -> list[str]:
 
 def state_lines(core: Core) -> list[str]:
     """Return all of Figure 2's state of one server."""
+    log = core.log
+    behind = f" behind {log.prev_index}/{log.prev_term}" if log.prev_index else ""
     lines = [
-        f"S{core.config.server} {core.role.name.lower()}: currentTerm {core.term}, "
+        f"S{core.config.server} {role_name(core.role)}: currentTerm {core.term}, "
         f"votedFor {_server(core.voted_for)}, leader {_server(core.leader)}",
-        f"log {_terms(core.log.entries(1, core.log.last_index))}, "
+        f"log{behind} {_terms(log.entries(log.first_index, log.last_index))}, "
         f"commitIndex {core.commit_index}, lastApplied {core.last_applied}",
     ]
+    if core.configuration_index:
+        lines.append(f"{_members(core.configuration)}, by entry {core.configuration_index}")
     for peer, progress in core.progress.items():
         lines.append(
             f"S{peer}: nextIndex {progress.next_index}, matchIndex {progress.match_index}, "
@@ -155,7 +187,35 @@ def cell(entry: Entry) -> str:
     """Return an entry as the drawing of a log shows it: its term and its command."""
     if entry.kind is EntryKind.NOOP:
         return f"{entry.term} –"
+    if entry.kind is EntryKind.CONFIGURATION:
+        return f"{entry.term} {_set(Configuration.decode(entry.data))}"
     return f"{entry.term} {printable(entry.data)}".rstrip()
+
+
+def role_name(role: Role) -> str:
+    """Return a role in the thesis's spelling."""
+    return role.name.lower().replace("_", "-")
+
+
+def _members(configuration: Configuration) -> str:
+    text = f"voters {_names(configuration.voters)}"
+    if configuration.outgoing:
+        text = f"old voters {_names(configuration.outgoing)}, new {text}"
+    if configuration.learners:
+        text += f", learners {_names(configuration.learners)}"
+    return text
+
+
+def _names(servers: Iterable[ServerId]) -> str:
+    return " ".join(f"S{server}" for server in servers)
+
+
+def _set(configuration: Configuration) -> str:
+    """Return ``{123}``, with a learner ``{123+4}``, joint ``{123→145}``."""
+    parts = (configuration.outgoing, configuration.voters, configuration.learners)
+    old, new, learners = ("".join(str(server) for server in part) for part in parts)
+    joint, plus = (f"{old}→" if old else ""), (f"+{learners}" if learners else "")
+    return f"{{{joint}{new}{plus}}}"
 
 
 def _content(message: Message) -> str:
