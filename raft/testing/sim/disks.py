@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from random import Random
 from typing import Protocol
 
 from raft.core.log import HardState, Snapshot
-from raft.core.messages import Entry, Index
+from raft.core.messages import Entry, Index, ServerId
 from raft.storage.base import LogStore, Recovered, StorageError
 from raft.storage.memory import MemoryStore
+from raft.storage.wal import Wal
+from raft.testing.disk import PowerCut, SimulatedDisk
 from raft.testing.sim.invariants import Save
+
+_DIRECTORY = Path("/simulation")
 
 
 class ServerDisk(Protocol):
@@ -21,8 +27,11 @@ class ServerDisk(Protocol):
     def open(self) -> LogStore:
         """Return the store of a server that starts. Raises StorageError."""
 
-    def power_loss(self, under_way: Save | None) -> None:
-        """Lose what is not synced; of a save under way anything may be there."""
+    def kill(self) -> None:
+        """End the process that uses the disk."""
+
+    def power_loss(self, under_way: Save | None, store: LogStore | None) -> bool:
+        """Lose what is not synced, in the middle of a save; tell whether that was done before."""
 
     def flip_bit(self, place: float) -> None:
         """Damage what is stored, at ``place`` from 0 (the beginning) to 1 (the end)."""
@@ -32,6 +41,53 @@ class ServerDisk(Protocol):
 
     def fail_sync(self) -> None:
         """Let the next fsync fail."""
+
+
+class WalDisk:
+    """A disk as ``raft serve`` uses it: a ``Wal``, on a machine whose power can be cut."""
+
+    def __init__(self, server: ServerId, random: Random) -> None:
+        self.damaged = False
+        self._server = server
+        self._random = random
+        self._machine = SimulatedDisk(random)
+
+    def open(self) -> LogStore:
+        """Return the log, to be loaded."""
+        return Wal(_DIRECTORY, "simulation", self._server, self._machine)
+
+    def power_loss(self, under_way: Save | None, store: LogStore | None) -> bool:
+        """Cut the power somewhere in the middle of a save; tell whether it was done before."""
+        done = False
+        if under_way is not None and store is not None:
+            self._machine.calls_left = self._random.randrange(4)
+            try:
+                under_way.to(store)
+                done = True
+            except PowerCut:
+                pass
+            except StorageError:
+                pass
+        self._machine.crash()
+        return done
+
+    def kill(self) -> None:
+        """End the process: what it wrote is there."""
+        self._machine.kill()
+
+    def flip_bit(self, place: float) -> None:
+        """Flip a bit of a file."""
+        path = self._random.choice(self._machine.paths())
+        self._machine.flip(path, int(place * len(self._machine.content(path)) * 8))
+        self.damaged = True
+
+    def set_full(self, full: bool) -> None:
+        """Leave no room for another byte, or all there is."""
+        self._machine.capacity = 0 if full else None
+
+    def fail_sync(self) -> None:
+        """Let the next fsync fail."""
+        self._machine.fail("sync")
 
 
 class MemoryDisk:
@@ -47,8 +103,12 @@ class MemoryDisk:
             raise StorageError("the disk is damaged")
         return _Checked(self, self._store)
 
-    def power_loss(self, under_way: Save | None) -> None:
+    def kill(self) -> None:
+        """Lose nothing."""
+
+    def power_loss(self, under_way: Save | None, store: LogStore | None) -> bool:
         """Lose nothing: what was saved was synced."""
+        return False
 
     def flip_bit(self, place: float) -> None:
         """Make the store unreadable."""

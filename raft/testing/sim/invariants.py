@@ -53,7 +53,7 @@ from raft.core.messages import (
 )
 from raft.core.quorum import majority
 from raft.core.readonly import ReadState
-from raft.storage.base import Recovered
+from raft.storage.base import LogStore, Recovered
 from raft.testing.safety import SafetyViolation
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
 
@@ -68,12 +68,16 @@ class Violation(SafetyViolation):
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """What a store is asked to keep: the arguments of ``LogStore.save``."""
+    """What a store is asked to keep."""
 
     hard_state: HardState | None
     first_index: Index
     entries: tuple[Entry, ...]
     snapshot: Snapshot | None
+
+    def to(self, store: LogStore) -> None:
+        """Do it. Raises StorageError."""
+        store.save(self.hard_state, self.first_index, self.entries, self.snapshot)
 
 
 @dataclass(slots=True)

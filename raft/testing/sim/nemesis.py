@@ -14,6 +14,7 @@ from raft.core.membership import (
     AddVoter,
     Change,
     Configuration,
+    ConfigurationError,
     Demote,
     Remove,
 )
@@ -115,7 +116,7 @@ class Nemesis:
         for node in nodes:
             if node.core is not None:
                 self._happens(fault)
-                node.crash(draw.randint(0, len(node.pending)))
+                node.kill(draw.randint(0, len(node.pending)))
                 self._start_after(fault.lasts, node)
 
     def _power(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
@@ -123,15 +124,8 @@ class Nemesis:
         for node in nodes:
             if node.core is not None:
                 self._happens(fault)
-                self.lose_power(node, draw.randint(0, len(node.pending)))
+                node.lose_power(draw.randint(0, len(node.pending)))
                 self._start_after(fault.lasts * (0.5 + draw.random()), node)
-
-    def lose_power(self, node: Node, kept: int) -> None:
-        """Cut a server's power; of the saves under way the first ``kept`` were done in time."""
-        under_way = node.crash(kept)
-        if under_way is not None:
-            self._world.invariants.interrupted(node.server, under_way)
-        node.disk.power_loss(under_way)
 
     def _start_after(self, delay: float, node: Node) -> None:
         life = node.life
@@ -319,7 +313,7 @@ class Nemesis:
                 continue
             self._happens(fault)
             if node.core is not None:
-                node.crash(len(node.pending))
+                node.kill(len(node.pending))
             node.disk.flip_bit(fault.amount)
             self.start(node)
 
@@ -355,7 +349,11 @@ class Nemesis:
         """Ask a leader for a change that does not leave the cluster without a majority."""
         core = leader.core
         assert core is not None
-        if not self._survives(core.configuration.after(changes)):
+        try:
+            target = core.configuration.after(changes)
+        except ConfigurationError:
+            return False
+        if not self._survives(target):
             return False
         for change in changes:
             if isinstance(change, AddVoter | AddLearner):

@@ -124,8 +124,12 @@ class Node:
     def start(self) -> None:
         """Start from the disk. Raises StorageError, and the server stays down."""
         world, scenario = self._world, self._scenario
-        self._store = self.disk.open()
-        found = self._store.load()
+        try:
+            self._store = self.disk.open()
+            found = self._store.load()
+        except StorageError:
+            self.disk.kill()
+            raise
         world.invariants.started(self.server, found, self._first)
         self.life += 1
         self.machine = Registers()
@@ -143,31 +147,42 @@ class Node:
         )
         self.turn()
 
-    def crash(self, kept: int) -> Save | None:
-        """Stop at once; of the saves under way ``kept`` reach the disk.
+    def kill(self, kept: int) -> None:
+        """End the process; of the saves under way ``kept`` are done, and the others not begun."""
+        self._keep(kept)
+        self.disk.kill()
+        self._end()
 
-        Returns the one that the crash cut off, if any.
-        """
-        saves = [pending.save for pending in self.pending if pending.save is not None]
+    def lose_power(self, kept: int) -> None:
+        """Cut the power after ``kept`` of the saves under way, in the middle of the next."""
+        self._keep(kept)
+        under_way = next((p.save for p in self.pending if p.save is not None), None)
+        if under_way is not None:
+            self._world.invariants.interrupted(self.server, under_way)
+        self.disk.power_loss(under_way, self._store)
+        self._end()
+
+    def _keep(self, kept: int) -> None:
+        """Let the first saves under way reach the disk, as far as it lets them."""
         try:
-            for save in saves[:kept]:
-                self._store_now(save)
+            while kept and self.pending:
+                kept -= 1
+                if (save := self.pending[0].save) is not None:
+                    self._store_now(save)
+                self.pending.popleft()
         except StorageError:
-            kept = len(saves)
-        self.core = None
+            self._world.invariants.coverage["stopped by its disk"] += 1
+
+    def _end(self) -> None:
+        self.core = self._store = None
         self.life += 1
-        self.paused = False
+        self.paused = self._save_waits = False
         self.wake_due = math.inf
-        self._save_waits = False
         self.inbox.clear()
         self.pending.clear()
         self._proposals.clear()
         self._reads.clear()
         self._confirmed.clear()
-        if self._store is not None:
-            self._store.close()
-            self._store = None
-        return saves[kept] if kept < len(saves) else None
 
     def pause(self) -> None:
         """Stop working, but not existing: what arrives waits."""
@@ -281,7 +296,7 @@ class Node:
 
     def _arm(self, core: Core) -> None:
         # One wake-up at a time: most deadlines move on before they are reached.
-        due = self.clock.when(core.deadline)
+        due = max(self.clock.when(core.deadline), self._world.now)
         if due < self.wake_due:
             self.wake_due = due
             self._world.wake_at(self, due)
@@ -306,6 +321,7 @@ class Node:
         if ready.restore and ready.snapshot is not None:
             self.machine.restore(ready.snapshot.data)
             world.invariants.restored(self.server, ready.snapshot.index)
+            core.applied(ready.snapshot.index)
             world.invariants.digest(self.server, ready.snapshot.index, self.machine.digest)
         if ready.committed_entries:
             self._apply(core, ready)
@@ -390,5 +406,10 @@ class Node:
 
     def _store_now(self, save: Save) -> None:
         assert self._store is not None
-        self._store.save(save.hard_state, save.first_index, save.entries, save.snapshot)
+        try:
+            save.to(self._store)
+        except StorageError:
+            # What was written may be there after all.
+            self._world.invariants.interrupted(self.server, save)
+            raise
         self._world.invariants.stored(self.server, save)

@@ -11,6 +11,7 @@ from raft.core.log import InvariantViolation
 from raft.core.messages import ServerId
 from raft.core.rules import Rules
 from raft.testing.linearizability import check_history
+from raft.testing.safety import SafetyViolation
 from raft.testing.sim.faults import Fault, plan
 from raft.testing.sim.invariants import Violation
 from raft.testing.sim.scenario import Scenario
@@ -77,6 +78,8 @@ def run(plan: Plan, rules: Rules | None = None, watch: Watch | None = None) -> O
         check_history(world.clients.history)
     except Violation as violation:
         failure = Failure(violation.invariant, str(violation), world.now)
+    except SafetyViolation as violation:
+        failure = Failure(type(violation).__name__, str(violation), world.now)
     except InvariantViolation as violation:
         failure = Failure("core", f"core: {violation}", world.now)
     except Exception as error:

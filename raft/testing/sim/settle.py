@@ -101,7 +101,7 @@ class _Settling:
             return
         for node in self._world.nodes.values():
             if node.core is not None and node.server not in core.configuration.members:
-                node.crash(0)
+                node.kill(0)
                 node.gone = True
 
     def is_whole(self) -> bool:

@@ -18,7 +18,7 @@ from raft.core.rules import Rules
 from raft.storage.base import StorageError
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clients import Clients
-from raft.testing.sim.disks import MemoryDisk
+from raft.testing.sim.disks import MemoryDisk, ServerDisk, WalDisk
 from raft.testing.sim.faults import SPARES, Fault
 from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.nemesis import Nemesis, leads
@@ -149,7 +149,7 @@ class World:
     def failed(self, node: Node, error: StorageError) -> None:
         """Stop a server whose disk failed, as the real one stops."""
         self.invariants.coverage["stopped by its disk"] += 1
-        node.crash(0)
+        node.kill(0)
 
     # --- Clients -------------------------------------------------------------------------------
 
@@ -183,7 +183,10 @@ class World:
     # --- The cluster ---------------------------------------------------------------------------
 
     def _add(self, server: ServerId, members: tuple[ServerId, ...]) -> Node:
-        node = self.nodes[server] = Node(self, server, members, MemoryDisk())
+        disk: ServerDisk = MemoryDisk()
+        if self.scenario.durable:
+            disk = WalDisk(server, self.chance.stream("storage", server))
+        node = self.nodes[server] = Node(self, server, members, disk)
         return node
 
     def add_node(self, server: ServerId) -> Node:
