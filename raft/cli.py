@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from raft import simulate
 from raft.core.messages import ServerId
 from raft.printable import printable
 
@@ -240,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     delete = _add(commands, "delete", _use, "forget a key")
     status = _add(commands, "status", _use, "print every server's state")
     secret = _add(commands, "secret", _secret_command, "make the secret that a cluster shares")
+    simulate.add_arguments(_add(commands, "sim", simulate.main, "try Raft in simulated clusters"))
     for command in (put, get, delete, status):
         _add_cluster_options(command)
         command.add_argument(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +35,10 @@ from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario
 
 
+Watch = Callable[[float, ServerId, object], None]
+"""Is told when something happens, to which server (0: to several), and what."""
+
+
 class Surroundings(Protocol):
     """What a server finds around it."""
 
@@ -42,6 +47,7 @@ class Surroundings(Protocol):
     chance: Chance
     invariants: Invariants
     rules: Rules
+    watch: Watch | None
 
     def send(self, node: Node, message: Message) -> None:
         """Let a message leave."""
@@ -284,6 +290,9 @@ class Node:
             ready = core.ready(self.clock.at(world.now))
             events = core.take_events()
             if events:
+                if world.watch is not None:
+                    for event in events:
+                        world.watch(world.now, self.server, event)
                 world.invariants.happened(core, events)
             if ready is None:
                 break

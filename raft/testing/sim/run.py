@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from raft.core.log import InvariantViolation
-from raft.core.messages import ServerId
 from raft.core.rules import Rules
 from raft.testing.linearizability import check_history
 from raft.testing.safety import SafetyViolation
 from raft.testing.sim.faults import Fault, plan
 from raft.testing.sim.invariants import Violation
+from raft.testing.sim.node import Watch
 from raft.testing.sim.scenario import Scenario
 from raft.testing.sim.settle import settle
 from raft.testing.sim.world import World
-
-Watch = Callable[[float, ServerId, object], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,8 @@ class Plan:
     """The faults end then, instead of after ``scenario.seconds``."""
     operations: int | None = None
     """The clients begin so many operations at most."""
+    kinds: tuple[str, ...] | None = None
+    """The faults were drawn from these kinds alone."""
 
     @property
     def end(self) -> float:
@@ -105,10 +105,14 @@ def _outcome(plan: Plan, world: World, failure: Failure | None) -> Outcome:
 
 
 def planned(
-    scenario: Scenario, kinds: Collection[str] | None = None, keep: Collection[int] | None = None
+    scenario: Scenario,
+    kinds: tuple[str, ...] | None = None,
+    keep: Collection[int] | None = None,
+    until: float | None = None,
+    operations: int | None = None,
 ) -> Plan:
     """Return the plan of a scenario: with all its faults, or those whose numbers are kept."""
     faults = plan(scenario, kinds)
     if keep is not None:
         faults = tuple(fault for fault in faults if fault.number in keep)
-    return Plan(scenario, faults)
+    return Plan(scenario, faults, until, operations, kinds)

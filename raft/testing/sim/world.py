@@ -23,7 +23,7 @@ from raft.testing.sim.faults import SPARES, Fault
 from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.nemesis import Nemesis, leads
 from raft.testing.sim.network import Network
-from raft.testing.sim.node import Node
+from raft.testing.sim.node import Node, Watch
 from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario
 
@@ -40,7 +40,7 @@ class World:
         faults: Iterable[Fault],
         rules: Rules | None = None,
         operations: int | None = None,
-        watch: Callable[[float, ServerId, object], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Prepare a run; ``operations``: so many at most, ``watch`` is told what happens."""
         self.scenario = scenario
@@ -50,7 +50,7 @@ class World:
         self.events = 0
         self.trace = 0
         """Stands for all that happened: equal runs have equal ones."""
-        self._watch = watch
+        self.watch = watch
         self._queue: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._sequence = 0
         self._contexts = 0
@@ -107,8 +107,8 @@ class World:
             return
         extent = message.prev_log_index + len(message.entries) if type(message) is AppendEntries else 0
         self._note(_KINDS[type(message)], message.dst, message.term << 16 ^ extent)
-        if self._watch is not None:
-            self._watch(self.now, message.dst, message)
+        if self.watch is not None:
+            self.watch(self.now, message.dst, message)
         node.take(message)
 
     def _do(self, action: Callable[[], object]) -> None:
@@ -117,8 +117,8 @@ class World:
 
     def _begin(self, fault: Fault) -> None:
         self._note(21, 0, fault.number)
-        if self._watch is not None:
-            self._watch(self.now, ServerId(0), fault)
+        if self.watch is not None:
+            self.watch(self.now, ServerId(0), fault)
         self.nemesis.begin(fault)
 
     def wake_at(self, node: Node, when: float) -> None:

@@ -1,0 +1,80 @@
+"""``raft sim``: let simulated clusters meet with everything that can go wrong, and judge them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from raft.testing.sim.scenario import MOST_SERVERS, SHORT
+
+EPILOG = """\
+A seed stands for a cluster of 1 to 7 servers, its settings, its clients and all that goes wrong
+with it: the same seed is the same run, event for event. When the faults are over, the cluster
+must recover. All promises of Raft are checked after every event.
+
+A seed that fails is shrunk to few faults and few operations, and printed as one command that
+repeats it, with the end of its story. Exit status: 0 nothing is wrong, 1 something is.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line of ``raft sim``."""
+    parser.epilog = EPILOG
+    add = parser.add_argument
+    add("--seeds", type=_seeds, default=range(1, 101), metavar="A..B", help="default 1..100")
+    add("--servers", type=_size, metavar="N", help="1 to 7; by default each seed chooses")
+    add(
+        "--seconds",
+        type=float,
+        default=SHORT,
+        metavar="S",
+        help=f"simulated seconds of faults for each seed (default {SHORT:g})",
+    )
+    add("--faults", type=_kinds, metavar="KIND,...", help="only these; 'list' lists all kinds")
+    add("--mutant", metavar="NAME", help="break a rule of Raft; 'list' lists all mutants")
+    add("--mutants", action="store_true", help="run all of them: which are caught, and by what")
+    add("--jobs", type=int, default=1, metavar="J", help="processes (default 1)")
+    add("--keep", type=_numbers, metavar="N,...", help="of the faults only these; or 'none'")
+    add("--until", type=float, metavar="S", help="end the faults then")
+    add("--operations", type=int, metavar="N", help="clients begin no more operations than that")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command and return the exit status."""
+    # Loaded when it runs: ``raft --help`` waits for nothing.
+    from raft.testing.sim.command import run_command
+
+    return run_command(options)
+
+
+# --- What the options say --------------------------------------------------------------------
+
+
+def _seeds(text: str) -> Sequence[int]:
+    first, dots, last = text.partition("..")
+    try:
+        seeds = range(int(first), int(last if dots else first) + 1)
+    except ValueError:
+        seeds = range(0)
+    if not seeds:
+        raise argparse.ArgumentTypeError(f"{text!r} are no seeds: 1..100 are, or 17")
+    return seeds
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_SERVERS:
+        raise argparse.ArgumentTypeError(f"{text!r}: 1 to {MOST_SERVERS} servers")
+    return int(text)
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    if text == "none":
+        return ()
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: numbers of faults, as 3,14; or none") from None

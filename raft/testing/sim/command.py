@@ -1,0 +1,142 @@
+"""What ``raft sim`` does; ``raft.simulate`` describes its command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Mapping
+
+from raft.testing.mutants import MUTANTS
+from raft.testing.sim.campaign import Order, campaign
+from raft.testing.sim.faults import KINDS
+from raft.testing.sim.report import Summary, command, story
+from raft.testing.sim.run import Outcome
+from raft.testing.sim.shrink import shrink
+
+OK, VIOLATED = 0, 1
+MUTANT_SEEDS = 1000
+BAR = 30
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Run the command and return the exit status."""
+    if options.faults == ("list",):
+        return _list({name: kind.words for name, kind in KINDS.items()})
+    if options.mutant == "list":
+        return _list({name: (mutant.__doc__ or "") for name, mutant in MUTANTS.items()})
+    _check(options, "faults", options.faults or (), KINDS)
+    _check(options, "mutant", (options.mutant,) if options.mutant else (), MUTANTS)
+    if options.mutants:
+        return _mutants(options)
+    order = _order(options, options.mutant)
+    progress = _Progress(len(options.seeds))
+    summary = campaign(order, options.seeds, options.jobs, progress.show)
+    progress.end()
+    for line in summary.lines(progress.seconds):
+        print(line)
+    if not summary.failures:
+        return OK
+    _tell(summary.failures[0], order)
+    return VIOLATED
+
+
+def _list(words: Mapping[str, str]) -> int:
+    for name, what in words.items():
+        print(f"{name:26} {what.partition(chr(10))[0]}")
+    return OK
+
+
+def _check(
+    options: argparse.Namespace, what: str, names: Iterable[str], known: Iterable[str]
+) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        options.parser.error(
+            f"--{what}: {', '.join(unknown)}: there is no such thing; --{what} list lists all"
+        )
+
+
+def _order(options: argparse.Namespace, mutant: str | None) -> Order:
+    return Order(
+        servers=options.servers,
+        seconds=options.seconds,
+        kinds=options.faults,
+        mutant=mutant,
+        keep=options.keep,
+        until=options.until,
+        operations=options.operations,
+    )
+
+
+def _tell(outcome: Outcome, order: Order) -> None:
+    """Shrink a failure, and print how to repeat it and what happens in it."""
+    assert outcome.failure is not None
+    print(f"\nseed {outcome.plan.scenario.seed}: {outcome.failure.text}\n")
+    if order.keep is None:
+        print("shrinking ...", file=sys.stderr)
+        faults = len(outcome.plan.faults)
+        outcome = shrink(outcome, order.rules())
+        print(
+            f"shrunk from {faults} faults to {len(outcome.plan.faults)}, "
+            f"{outcome.operations} operations, {outcome.plan.end:g} s; this repeats it:"
+        )
+    print(f"\n    {command(outcome, order.mutant)}\n")
+    for line in story(outcome, order.rules()):
+        print(line)
+
+
+# --- Mutants -----------------------------------------------------------------------------------
+
+
+def _mutants(options: argparse.Namespace) -> int:
+    """Print the table mutant → caught by → after how many seeds, as Markdown."""
+    print("| Mutant | What it breaks | Caught by | Seeds |")
+    print("|---|---|---|---|")
+    escaped = []
+    for name, mutant in MUTANTS.items():
+        seeds = range(1, MUTANT_SEEDS + 1)
+        summary = campaign(_order(options, name), seeds, options.jobs, lambda _: None)
+        broken = (mutant.__doc__ or "").partition("\n")[0]
+        if summary.failures:
+            first = summary.failures[0]
+            assert first.failure is not None
+            caught, after = first.failure.invariant, str(first.plan.scenario.seed)
+        else:
+            caught, after = "–", f"not in {MUTANT_SEEDS:,}"
+            escaped.append(name)
+        print(f"| {name} | {broken} | {caught} | {after} |", flush=True)
+    if escaped:
+        print(f"not caught by the simulator: {', '.join(escaped)}", file=sys.stderr)
+    return OK
+
+
+# --- Progress ------------------------------------------------------------------------------------
+
+
+class _Progress:
+    """A bar on a terminal; nothing anywhere else."""
+
+    def __init__(self, seeds: int) -> None:
+        self._seeds = seeds
+        self._begin = time.perf_counter()
+        self._shown = sys.stderr.isatty()
+
+    @property
+    def seconds(self) -> float:
+        """Real time since the beginning."""
+        return max(1e-9, time.perf_counter() - self._begin)
+
+    def show(self, summary: Summary) -> None:
+        """Draw the bar anew."""
+        if self._shown:
+            done = BAR * summary.seeds // max(1, self._seeds)
+            bar = "█" * done + "░" * (BAR - done)
+            rate = summary.events / self.seconds
+            text = f"\r{bar} {summary.seeds:,} of {self._seeds:,} seeds, {rate:,.0f} events/s "
+            print(text, end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the bar's line."""
+        if self._shown:
+            print(file=sys.stderr)
