@@ -8,18 +8,22 @@ wrong then. Most break safety; the last ones only make a cluster slow or unable 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
-from raft.core.log import HardState, InvariantViolation, Log
+from raft.core.log import HardState, InvariantViolation, Log, Snapshot
 from raft.core.membership import Configuration
 from raft.core.messages import (
     AppendEntries,
     Index,
+    LeaderAlive,
     Message,
     Mismatch,
+    RequestPreVote,
+    RequestVote,
     ServerId,
     Term,
+    VoteOutcome,
 )
 from raft.core.rules import Rules
 from raft.testing.safety import NoProgress, SafetyViolation
@@ -46,6 +50,16 @@ class TermForgotten(Rules):
 
     def hard_state(self, term: Term, voted_for: ServerId | None) -> HardState:
         return HardState(Term(0), voted_for)
+
+
+class AnsweredBeforeSaved(Rules):
+    """Answers before the disk has stored what the answer promises (Figure 2).
+
+    The crash that follows takes the promise back: a vote is given again, an entry is lost.
+    """
+
+    def waits_for_disk(self, message: Message) -> bool:
+        return False
 
 
 class HalfIsAQuorum(Rules):
@@ -196,6 +210,13 @@ class CommitGoesBack(Rules):
         return min(leader_commit, match_index)
 
 
+class AppliedTwice(Rules):
+    """Gives an entry to the state machine that already had it (§5.3): x += 1 counts double."""
+
+    def next_to_apply(self, handed_out: Index) -> Index:
+        return max(Index(1), handed_out)
+
+
 # --- Reads -------------------------------------------------------------------------------------
 
 
@@ -214,6 +235,124 @@ class ReadBeforeNoop(Rules):
 
     def may_read(self, commit_term: Term | None, current_term: Term) -> bool:
         return True
+
+
+class LeaseFromReply(Rules):
+    """Counts a lease from when the answer came, not from the question (thesis §6.4.1).
+
+    The follower's patience began when it heard the question: it may end before the lease does.
+    """
+
+    def lease_start(self, sent_at: float, received_at: float) -> float:
+        return received_at
+
+
+# --- Members -----------------------------------------------------------------------------------
+
+
+class JointElectedByNewAlone(Rules):
+    """Needs no majority of the old voters while the configuration is joint (§6).
+
+    The old voters, who may know nothing of the change, elect another leader.
+    """
+
+    def is_quorum(self, configuration: Configuration, agreeing: Iterable[ServerId]) -> bool:
+        return configuration.left_joint().is_quorum(agreeing, self.quorum)
+
+
+class JointCommittedByNewAlone(Rules):
+    """Commits what a majority of the new voters has while the configuration is joint (§6).
+
+    The old voters can elect a leader that lacks it.
+    """
+
+    def committed_index(
+        self, configuration: Configuration, matched: Mapping[ServerId, Index]
+    ) -> Index:
+        return Index(configuration.left_joint().quorum_value(matched, self.quorum, 0))
+
+
+class ChangedBeforeNoop(Rules):
+    """Changes the members before it has committed an entry of its term (thesis §4.1).
+
+    A change of an earlier leader may come back: the majorities of the two need not meet.
+    """
+
+    def may_change_members(self, commit_term: Term | None, current_term: Term) -> bool:
+        return True
+
+
+class ChangedInOneStep(Rules):
+    """Goes to any configuration directly (§6): old and new majorities need not meet."""
+
+    def next_configuration(self, now: Configuration, target: Configuration) -> Configuration:
+        return target
+
+
+class JointLeftEarly(Rules):
+    """Appends C_new before C_old,new is committed (§6).
+
+    Some servers still go by C_old when others go by C_new, and those two need not meet.
+    """
+
+    def may_leave_joint(self, configuration_index: Index, commit_index: Index) -> bool:
+        return True
+
+
+# --- Pre-votes, disruption and transfer --------------------------------------------------------
+
+
+class PreVoteRaisesTerm(Rules):
+    """Enters the term that it is asked about (thesis §9.6), which unseats the leader after all."""
+
+    def term_after_pre_vote(self, asked: Term, current_term: Term) -> Term:
+        return max(asked, current_term)
+
+
+class PreVoteDespiteLeader(Rules):
+    """Would vote although it hears from a leader (thesis §9.6): whoever was cut off unseats it."""
+
+    def pre_vote(
+        self, request: RequestPreVote, term: Term, alive: LeaderAlive | None, log: Log
+    ) -> VoteOutcome:
+        return super().pre_vote(request, term, None, log)
+
+
+class DisruptionObeyed(Rules):
+    """Votes although it hears from a leader (thesis §4.2.3).
+
+    Servers that were removed unseat one leader after the other, and leases protect nothing.
+    """
+
+    def is_disruptive(self, request: RequestVote, alive: LeaderAlive | None) -> bool:
+        return False
+
+
+class LaggingTakesOver(Rules):
+    """Lets a server take over that lacks entries (thesis §3.10): it loses, and nobody leads."""
+
+    def may_take_over(self, match_index: Index, last_index: Index) -> bool:
+        return True
+
+
+# --- Snapshots ---------------------------------------------------------------------------------
+
+
+class TermLoweredBySnapshot(Rules):
+    """Takes over the term of a snapshot (§7), in which it may have voted."""
+
+    def term_after_snapshot(self, snapshot: Snapshot, current_term: Term) -> Term:
+        return snapshot.term
+
+
+class StaleConfigurationKept(Rules):
+    """Keeps its configuration when a snapshot replaces its log (§7).
+
+    It goes by voters that the cluster left long ago: two leaders in one term.
+    """
+
+    def configuration_of(self, snapshot: Snapshot, before: Configuration) -> Configuration:
+        return before
 
 
 # --- Progress ----------------------------------------------------------------------------------
@@ -251,6 +390,7 @@ MUTANTS: dict[str, type[Rules]] = {
     "vote-twice": VoteTwice,
     "vote-forgotten": VoteForgotten,
     "term-forgotten": TermForgotten,
+    "answered-before-saved": AnsweredBeforeSaved,
     "half-is-a-quorum": HalfIsAQuorum,
     "even-half-is-a-quorum": EvenHalfIsAQuorum,
     "log-not-compared": LogNotCompared,
@@ -267,8 +407,21 @@ MUTANTS: dict[str, type[Rules]] = {
     "older-terms-committed": OlderTermsCommitted,
     "commit-beyond-match": CommitBeyondMatch,
     "commit-goes-back": CommitGoesBack,
+    "applied-twice": AppliedTwice,
     "read-without-quorum": ReadWithoutQuorum,
     "read-before-noop": ReadBeforeNoop,
+    "lease-from-reply": LeaseFromReply,
+    "joint-elected-by-new-alone": JointElectedByNewAlone,
+    "joint-committed-by-new-alone": JointCommittedByNewAlone,
+    "changed-before-noop": ChangedBeforeNoop,
+    "changed-in-one-step": ChangedInOneStep,
+    "joint-left-early": JointLeftEarly,
+    "pre-vote-raises-term": PreVoteRaisesTerm,
+    "pre-vote-despite-leader": PreVoteDespiteLeader,
+    "disruption-obeyed": DisruptionObeyed,
+    "lagging-takes-over": LaggingTakesOver,
+    "term-lowered-by-snapshot": TermLoweredBySnapshot,
+    "stale-configuration-kept": StaleConfigurationKept,
     "fixed-timeouts": FixedTimeouts,
     "repeated-vote-refused": RepeatedVoteRefused,
     "conflict-one-by-one": ConflictOneByOne,
