@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from pathlib import Path
 from typing import Protocol
 
@@ -38,19 +39,16 @@ class Disk(Protocol):
         """Return the names in a directory, in no order."""
 
     def open(self, path: Path) -> int:
-        """Open a file that is there, to read and write."""
+        """Open a file that is there, to read it."""
 
     def create(self, path: Path) -> int:
-        """Open an empty file that only its owner may read. An existing one is emptied."""
+        """Open a new, empty file that only its owner may read. Raises FileExistsError."""
 
     def read(self, file: int) -> bytes:
         """Return the whole file."""
 
     def write_at(self, file: int, data: bytes | memoryview, offset: int) -> int:
         """Write at least the first bytes of ``data`` at ``offset``; return how many."""
-
-    def truncate(self, file: int, size: int) -> None:
-        """Cut a file off."""
 
     def sync(self, file: int) -> None:
         """Return when everything written to the file survives a power cut.
@@ -70,6 +68,9 @@ class Disk(Protocol):
 
     def sync_directory(self, path: Path) -> None:
         """Return when the names in a directory survive a power cut."""
+
+    def salt(self) -> int:
+        """Return 64 bits that nobody can guess."""
 
 
 class RealDisk:
@@ -98,11 +99,11 @@ class RealDisk:
 
     def open(self, path: Path) -> int:
         """Open a file that is there."""
-        return os.open(path, os.O_RDWR)
+        return os.open(path, os.O_RDONLY)
 
     def create(self, path: Path) -> int:
-        """Open an empty file."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        """Open a new, empty file."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
     def read(self, file: int) -> bytes:
         """Return the whole file."""
@@ -113,10 +114,6 @@ class RealDisk:
     def write_at(self, file: int, data: bytes | memoryview, offset: int) -> int:
         """Write at least the first bytes of ``data``."""
         return os.pwrite(file, data, offset)
-
-    def truncate(self, file: int, size: int) -> None:
-        """Cut a file off."""
-        os.ftruncate(file, size)
 
     def sync(self, file: int) -> None:
         """Return when everything written survives a power cut."""
@@ -144,6 +141,10 @@ class RealDisk:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    def salt(self) -> int:
+        """Return 64 bits of the system's randomness."""
+        return secrets.randbits(64)
 
 
 def write_all(disk: Disk, file: int, data: bytes, offset: int) -> None:

@@ -33,24 +33,30 @@ class MemoryStore:
         entries: Sequence[Entry],
         snapshot: Snapshot | None = None,
     ) -> None:
-        """Store it, as ``LogStore.save`` says."""
+        """Store it, as ``LogStore.save`` says.
+
+        Raises InvariantViolation, and changes nothing, if entries would leave a gap or a
+        snapshot is not newer than the stored one.
+        """
+        before = self._snapshot.index if self._snapshot else 0
+        kept = self._entries
         if snapshot is not None:
-            del self._entries[: max(0, snapshot.index - self._before)]
-            self._snapshot = snapshot
-        if first_index or entries:
-            keep = first_index - 1 - self._before
-            if not 0 <= keep <= len(self._entries):
+            if snapshot.index <= before:
                 raise InvariantViolation(
-                    f"entry {first_index} cannot follow entry {self._before + len(self._entries)}"
+                    f"a snapshot up to {snapshot.index} cannot replace the one up to {before}"
                 )
-            self._entries[keep:] = entries
-        if hard_state is not None:
-            self._hard_state = hard_state
+            kept = kept[snapshot.index - before :]
+            before = snapshot.index
+        if first_index or entries:
+            keep = first_index - 1 - before
+            if not 0 <= keep <= len(kept):
+                raise InvariantViolation(
+                    f"entry {first_index} cannot follow entry {before + len(kept)}"
+                )
+            kept[keep:] = entries
+        self._entries = kept
+        self._snapshot = snapshot or self._snapshot
+        self._hard_state = hard_state or self._hard_state
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-    @property
-    def _before(self) -> int:
-        """The index of the last entry that the snapshot stands for."""
-        return self._snapshot.index if self._snapshot else 0

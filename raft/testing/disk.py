@@ -38,14 +38,13 @@ class PowerCut(Exception):  # noqa: N818 - it is no error of the store's
 class Fate(enum.Enum):
     """What a power cut does to a piece of what was not synced.
 
-    A piece is a sector's part of one write, a truncation, or a change of names. The last two
-    are either kept or lost.
+    A piece is a sector's part of one write, or a change of names, which is kept or lost.
     """
 
     KEPT = enum.auto()
     LOST = enum.auto()
     CUT = enum.auto()
-    """The first bytes are written."""
+    """The first bytes are written; chance lets this be the end of what is kept."""
     GARBLED = enum.auto()
     """Other bytes are written."""
 
@@ -66,12 +65,6 @@ class _Write:
 
 
 @dataclass(eq=False, slots=True)
-class _Truncation:
-    file: _File
-    size: int
-
-
-@dataclass(eq=False, slots=True)
 class _Naming:
     """Names of one directory begin to mean other files, or none; all of them or none does."""
 
@@ -79,7 +72,7 @@ class _Naming:
     names: tuple[tuple[Path, _File | None], ...]
 
 
-_Piece = _Write | _Truncation | _Naming
+_Piece = _Write | _Naming
 
 
 class SimulatedDisk:
@@ -143,15 +136,14 @@ class SimulatedDisk:
         return handle
 
     def create(self, path: Path) -> int:
-        """Open an empty file."""
+        """Open a new, empty file."""
         self._begin_change("create")
         self._require_directory(path.parent)
-        handle = self._new_handle()
         if path in self._names:
-            self._truncate(self._names[path], 0)
-        else:
-            self._name(path.parent, (path, _File()))
-        self._open[handle] = self._names[path]
+            raise _error(errno.EEXIST, path)
+        handle = self._new_handle()
+        self._open[handle] = _File()
+        self._name(path.parent, (path, self._open[handle]))
         return handle
 
     def read(self, file: int) -> bytes:
@@ -178,11 +170,6 @@ class SimulatedDisk:
         ]
         return len(written)
 
-    def truncate(self, file: int, size: int) -> None:
-        """Cut a file off in the cache."""
-        self._begin_change("truncate")
-        self._truncate(self._opened(file), size)
-
     def sync(self, file: int) -> None:
         """Make a file durable.
 
@@ -195,10 +182,10 @@ class SimulatedDisk:
         except OSError:
             for piece in self._take_pending(synced):
                 if self._random.random() < 0.5:
-                    _apply(piece, synced.durable)
+                    _write(synced.durable, piece.offset, piece.data)
             raise
         for piece in self._take_pending(synced):
-            _apply(piece, synced.durable)
+            _write(synced.durable, piece.offset, piece.data)
 
     def close(self, handle: int) -> None:
         """Let go of a file or a lock."""
@@ -239,6 +226,10 @@ class SimulatedDisk:
             else:
                 self._pending.append(piece)
 
+    def salt(self) -> int:
+        """Return 64 bits that the seed decides."""
+        return self._random.getrandbits(64)
+
     # --- What may happen to a machine --------------------------------------------------------
 
     def kill(self) -> None:
@@ -273,10 +264,7 @@ class SimulatedDisk:
                 continue
             if piece.file not in images:
                 images[piece.file] = bytearray(piece.file.durable)
-            if isinstance(piece, _Write):
-                _write(images[piece.file], piece.offset, self._after(fate, piece.data))
-            elif fate is Fate.KEPT:
-                _apply(piece, images[piece.file])
+            _write(images[piece.file], piece.offset, self._after(fate, piece.data))
         return {path: bytes(images.get(file, file.durable)) for path, file in names.items()}
 
     def fail(self, call: str, error: int = errno.EIO, after: int = 0) -> None:
@@ -342,21 +330,17 @@ class SimulatedDisk:
     def _used(self) -> int:
         return sum(len(file.cached) for file in self._names.values())
 
-    def _truncate(self, file: _File, size: int) -> None:
-        del file.cached[size:]
-        self._pending.append(_Truncation(file, size))
-
     def _name(self, directory: Path, *names: tuple[Path, _File | None]) -> None:
         naming = _Naming(directory, names)
         _bind(self._names, naming)
         self._pending.append(naming)
 
-    def _take_pending(self, file: _File) -> list[_Write | _Truncation]:
-        """Return what waits to reach the disk of one file, and let it wait no longer."""
-        mine: list[_Write | _Truncation] = []
+    def _take_pending(self, file: _File) -> list[_Write]:
+        """Return what of a file waits to reach the disk, and let it wait no longer."""
+        mine: list[_Write] = []
         others: list[_Piece] = []
         for piece in self._pending:
-            if not isinstance(piece, _Naming) and piece.file is file:
+            if isinstance(piece, _Write) and piece.file is file:
                 mine.append(piece)
             else:
                 others.append(piece)
@@ -377,7 +361,7 @@ class SimulatedDisk:
             case 3:
                 return random.choices((Fate.KEPT, Fate.LOST), k=pieces)
             case _:
-                return random.choices(list(Fate), k=pieces)
+                return random.choices((Fate.KEPT, Fate.LOST, Fate.GARBLED), k=pieces)
 
     def _after(self, fate: Fate, data: bytes) -> bytes:
         """Return what a power cut leaves of the data of a sector."""
@@ -397,13 +381,6 @@ def _write(content: bytearray, offset: int, data: bytes) -> None:
     if data:
         content.extend(bytes(max(0, offset - len(content))))
         content[offset : offset + len(data)] = data
-
-
-def _apply(piece: _Write | _Truncation, content: bytearray) -> None:
-    if isinstance(piece, _Write):
-        _write(content, piece.offset, piece.data)
-    else:
-        del content[piece.size :]
 
 
 def _bind(names: dict[Path, _File], naming: _Naming) -> None:
