@@ -27,6 +27,7 @@ from raft.core.messages import (
     RequestVoteReply,
     StaleTerm,
 )
+from raft.core.ready import Refusal, Refused
 from raft.testing.network import Network, entries_of
 from raft.testing.safety import Safety
 
@@ -37,19 +38,18 @@ SHORTEST, LONGEST = 0.150, 0.300
 class Unchecked(Safety):
     """Servers that only seem to exist keep no promises."""
 
-    def happened(self, *_: object) -> None:
+    def ignore(self, *_: object) -> None:
         pass
 
-    def applied(self, *_: object) -> None:
-        pass
+    started = happened = said = applied = restored = state = pre_voted = ignore
+    read_asked = read_answered = ignore
 
 
 def server(
     term: int = 0, voted_for: int | None = None, log: Iterable[int] = (), size: int = 3
 ) -> Network:
     """A cluster in which S1 starts with this persistent state."""
-    network = Network(size)
-    network.safety = Unchecked()
+    network = Network(size, judge=Unchecked)
     network.install(1, HardState(term, voted_for), entries_of(log))
     return network
 
@@ -506,7 +506,7 @@ def test_leaders_append_a_command_to_their_log_and_respond_when_it_is_applied():
 @pytest.mark.parametrize("role", [server, candidate])
 def test_only_leaders_take_commands(role):
     network = role()
-    assert network.propose(1, b"x=1") is None
+    assert network.propose(1, b"x=1") == Refused(Refusal.NOT_LEADER, "this server does not lead")
     assert terms(network) == []
 
 
@@ -611,11 +611,19 @@ def test_a_request_that_no_leader_could_send_is_ignored():
     assert terms(network) == [1, 2]
 
 
-def test_a_message_that_is_not_between_members_of_the_cluster_is_ignored():
+def test_a_message_that_is_not_from_another_server_to_this_one_is_ignored():
     network = server()
-    network.core(1).step(RequestVote(9, 1, 5, 0, 0), network.now)
     network.core(1).step(RequestVote(2, 3, 5, 0, 0), network.now)
+    network.core(1).step(RequestVote(1, 1, 5, 0, 0), network.now)
     assert network.core(1).term == 0
+
+
+def test_a_server_processes_requests_of_servers_outside_of_its_configuration():
+    network = server()  # thesis §4.1: a new server, or a voter, may have to hear from strangers
+    hear(network, RequestVote(9, 1, 5, 0, 0))
+    assert (network.core(1).term, network.core(1).voted_for) == (5, 9)
+    hear(network, AppendEntries(9, 1, 5, 0, 0, entries_of([5]), 1))
+    assert (network.core(1).leader, network.core(1).commit_index) == (9, 1)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
-
-from raft.core.core import Config, Core
+from raft.core.core import Config, Core, Ready
 from raft.core.events import Role
-from raft.core.log import HardState, InvariantViolation
+from raft.core.log import HardState
 from raft.core.messages import (
     Appended,
     AppendEntries,
@@ -19,7 +17,6 @@ from raft.core.messages import (
     Entry,
     EntryKind,
     Granted,
-    Message,
     Mismatch,
     RequestVote,
     RequestVoteReply,
@@ -28,61 +25,7 @@ from raft.core.progress import ProgressState
 from raft.core.rules import Rules
 from raft.testing.mutants import fails_with
 from raft.testing.network import Network, entries_of
-
-
-def cluster(rules: Rules, *logs: list[int], one_entry_a_message: bool = False) -> Network:
-    """Servers that start with logs of these terms."""
-    limit = 1 if one_entry_a_message else 10_000
-    network = Network(len(logs), rules, max_append_bytes=limit)
-    for server, log in enumerate(logs, 1):
-        network.install(server, HardState(max(log, default=0)), entries_of(log))
-    return network
-
-
-def elect(network: Network, server: int, *voters: int) -> None:
-    """Make a server leader with these votes; its first messages to all others are lost."""
-    network.fire(server)
-    network.settle(
-        lambda message: (
-            isinstance(message, RequestVote | RequestVoteReply)
-            and {message.src, message.dst} - {server} <= set(voters)
-        )
-    )
-    assert network.core(server).role is Role.LEADER, f"S{server} was not elected"
-    network.in_flight.clear()
-
-
-def lead(network: Network, server: int, *voters: int) -> None:
-    """Elect a server and let its first entry reach everybody and be committed."""
-    elect(network, server, *voters)
-    for _ in range(2):
-        network.fire(server)
-        network.settle()
-
-
-def exchange(network: Network, one: int, other: int) -> None:
-    """Deliver what these two have to say to each other."""
-    network.settle(lambda message: {message.src, message.dst} == {one, other})
-
-
-def pick(network: Network, kind: type[Message], src: int, dst: int) -> Message:
-    """Take the oldest such message off the network."""
-    for flight in network.in_flight:
-        message = flight.message
-        if isinstance(message, kind) and (message.src, message.dst) == (src, dst):
-            network.drop(flight)
-            return message
-    raise AssertionError(f"no {kind.__name__} from S{src} to S{dst} in flight")
-
-
-def arrive(network: Network, message: Message) -> None:
-    network.deliver(network.put(message))
-
-
-def log_terms(network: Network, server: int) -> list[int]:
-    core = network.core(server)
-    return [entry.term for entry in core.log.entries(1, core.log.last_index)]
-
+from tests.core.scenes import arrive, cluster, elect, exchange, lead, log_terms, pick, reads
 
 # --- Commitment ----------------------------------------------------------------------------------
 
@@ -231,38 +174,54 @@ def test_bug_10_an_acknowledgement_of_an_older_term_commits_what_is_not_there(
     assert network.core(1).commit_index == 0
 
 
-def test_bug_36_a_save_that_completes_late_makes_later_entries_durable() -> None:
+def test_bug_36_a_save_that_completes_late_makes_other_entries_durable() -> None:
     """Entry 2 of term 1 is being saved, and replaced, when its save completes (ABA)."""
     core = Core(Config(1, (1, 2, 3)), HardState(1), (), Random(1), 0.0)
     core.step(AppendEntries(2, 1, 1, 0, 0, entries_of([1, 1]), 0), 0.0)
-    first = core.ready()
+    first = ready(core)
     core.step(AppendEntries(3, 1, 2, 1, 1, entries_of([2]), 0), 0.0)
-    second = core.ready()
-    core.persisted(first.number)
-    core.persisted(second.number)
+    second = ready(core)
     core.step(AppendEntries(2, 1, 3, 1, 1, entries_of([3]), 0), 0.0)
-    third = core.ready()
-    # S1 leads term 4 while the save of term 3's entry is not done: its own copy counts for nothing.
+    third = ready(core)
+    assert [r.first_index for r in (first, second, third)] == [1, 2, 2]
+    core.persisted(first.number, 0.0)
+    core.persisted(second.number, 0.0)
+    # The save of term 3's entry is not done, so S1's own vote of term 4 cannot be either.
     core.campaign(0.0)
+    fourth = ready(core)
     core.step(RequestVoteReply(2, 1, 4, Granted()), 0.0)
-    core.step(AppendEntriesReply(2, 1, 4, Appended(3)), 0.0)
+    core.persisted(fourth.number, 0.0)
+    assert core.role is Role.CANDIDATE
+    core.persisted(third.number, 0.0)
     assert core.role is Role.LEADER
+    # Its own copy of its first entry counts when it is stored, not when S2 has one.
+    core.step(AppendEntriesReply(2, 1, 4, Appended(3)), 0.0)
     assert core.commit_index == 0
-    fourth = core.ready()
-    core.persisted(third.number)
-    assert core.commit_index == 0
-    core.persisted(fourth.number)
+    core.persisted(ready(core).number, 0.0)
     assert core.commit_index == 3
 
 
-def test_bug_36_saves_reported_out_of_their_order() -> None:
-    core = Core(Config(1, (1, 2, 3)), HardState(1), (), Random(1), 0.0)
-    core.step(AppendEntries(2, 1, 1, 0, 0, entries_of([1]), 0), 0.0)
-    core.ready()
-    core.step(AppendEntries(2, 1, 1, 1, 1, entries_of([1]), 0), 0.0)
-    second = core.ready()
-    with pytest.raises(InvariantViolation, match="out of order"):
-        core.persisted(second.number)
+def test_bug_36_saves_reported_out_of_their_order_count_when_no_gap_is_left() -> None:
+    core = Core(Config(1, (1, 2, 3)), HardState(0), (), Random(1), 0.0)
+    core.campaign(0.0)
+    core.persisted(ready(core).number, 0.0)
+    core.step(RequestVoteReply(2, 1, 1, Granted()), 0.0)
+    saves = []
+    for _ in range(3):
+        saves.append(ready(core).number)
+        core.propose(b"x=1", 0.0)
+    core.step(AppendEntriesReply(2, 1, 1, Appended(3)), 0.0)
+    core.persisted(saves[2], 0.0)
+    core.persisted(saves[1], 0.0)
+    assert core.commit_index == 0, "entry 1 is not stored"
+    core.persisted(saves[0], 0.0)
+    assert core.commit_index == 3
+
+
+def ready(core: Core) -> Ready:
+    work = core.ready(0.0)
+    assert work is not None
+    return work
 
 
 def test_bug_37_a_window_of_lost_messages_stalls_replication() -> None:
@@ -459,15 +418,6 @@ def test_bug_32_an_answer_to_an_earlier_question_confirms_a_later_read(rules: Ru
     assert second not in reads(network)
 
 
-def reads(network: Network) -> dict[int, int]:
-    """The reads that may be answered since the last look, with the index each must see."""
-    return {
-        happening.what.context: happening.what.index
-        for happening in network.take_trace()
-        if hasattr(happening.what, "context")
-    }
-
-
 # --- Data and time -------------------------------------------------------------------------------
 
 
@@ -505,8 +455,9 @@ def test_bug_54_a_long_pause_brings_a_burst_of_timeouts() -> None:
     core.tick(1000.0)
     core.tick(1000.0)
     assert core.term == 1, "one election, however long the pause was"
+    core.persisted(ready(core).number, 1000.0)
     core.step(RequestVoteReply(2, 1, 1, Granted()), 1000.0)
-    core.ready()
+    ready(core)
     core.tick(2000.0)
     core.tick(2000.0)
-    assert len([m for m in core.ready().messages if m.dst == 2]) == 1
+    assert len([m for m in ready(core).messages if m.dst == 2]) == 1

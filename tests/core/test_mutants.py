@@ -11,7 +11,7 @@ import pytest
 from raft.core.log import InvariantViolation
 from raft.core.rules import Rules
 from raft.testing.mutants import MUTANTS, fails_with
-from raft.testing.safety import SafetyViolation
+from raft.testing.safety import Safety, SafetyViolation
 from raft.testing.transcript import TranscriptMismatch, check, play
 
 TRANSCRIPTS = Path(__file__).parents[1] / "transcripts"
@@ -78,7 +78,7 @@ def test_the_mutant_breaks_a_promise(name: str) -> None:
     path = TRANSCRIPTS / f"{transcript}.txt"
     check(path, Rules())
     with pytest.raises((SafetyViolation, InvariantViolation), match=promise):
-        list(play(path, MUTANTS[name]()))
+        list(play(path, MUTANTS[name](), Safety))
 
 
 @pytest.mark.parametrize("name", GOES_ANOTHER_WAY)
@@ -87,7 +87,7 @@ def test_the_mutant_makes_things_go_another_way(name: str) -> None:
     path = TRANSCRIPTS / f"{transcript}.txt"
     check(path, Rules())
     with pytest.raises(TranscriptMismatch, match=rf"(?m)^\+ .*{instead}"):
-        check(path, MUTANTS[name]())
+        check(path, MUTANTS[name](), Safety)
 
 
 def test_a_test_that_does_not_catch_its_mutant_fails() -> None:

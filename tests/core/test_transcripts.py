@@ -106,7 +106,7 @@ def test_rewriting_from_nothing_gives_the_same_file(path: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("command", "answer"),
     [
-        ("timeuot 1", "there is no command `timeuot`; there are servers, log, term"),
+        ("timeuot 1", "there is no command `timeuot`; there are servers, pre-vote, check-quorum,"),
         ("timeout", "is not of the form `timeout N`"),
         ("heartbeat", "`heartbeat N` or `heartbeat N->M after INDEX`"),
         ("deliver 1-2", r"messages are \[one\] \[N->M\] \[KIND\], KIND is one of RequestVote,"),
