@@ -193,7 +193,7 @@ class Wal:
         """Write a snapshot beside the one that the log continues, and let the header name it."""
         content, check = encode_snapshot(snapshot)
         self._header = replace(self._header, snapshot_index=snapshot.index, snapshot_check=check)
-        self._disk.close(put_file(self._disk, self._snapshot_path, content))
+        self._disk.close(self._put(self._snapshot_path, content))
 
     def _begin_file(self) -> None:
         """Let the log be a new file that holds, as one batch, all that is stored."""
@@ -205,7 +205,7 @@ class Wal:
         batch, self._chain = encode_batch(
             len(header), stored.hard_state, first_index, stored.entries, self._seed, self._seed
         )
-        file = put_file(self._disk, self.path, header + batch)
+        file = self._put(self.path, header + batch)
         if self._file >= 0:
             self._disk.close(self._file)
         self._file = file
@@ -217,6 +217,9 @@ class Wal:
         return self.path.with_name(f"{SNAPSHOT_NAME}{self._header.snapshot_index}")
 
     # --- Files and errors --------------------------------------------------------------------
+
+    def _put(self, path: Path, content: bytes) -> int:
+        return put_file(self._disk, path, content)
 
     def _read(self, path: Path) -> bytes:
         file = self._disk.open(path)

@@ -85,6 +85,7 @@ class SimulatedDisk:
     ``longest_write``  a call writes no more bytes than these (None: as many as it is given)
     ``calls_left``     so many more calls that change something; then the power is off, and every
                        call raises PowerCut until ``crash`` or ``kill`` (None: it stays on)
+    ``read_only``      nothing can be changed until ``crash``: EROFS
     """
 
     def __init__(self, seed: int | Random = 0, files: Mapping[Path, bytes] | None = None) -> None:
@@ -95,7 +96,7 @@ class SimulatedDisk:
         self.longest_write: int | None = None
         self.calls_left: int | None = None
         self._failures: dict[str, list[int]] = {}
-        self._read_only = False
+        self.read_only = False
         self._directories: set[Path] = set()
         self._durable_names: dict[Path, _File] = {}
         self._names: dict[Path, _File] = {}
@@ -217,7 +218,7 @@ class SimulatedDisk:
         try:
             self._begin_change("sync_directory")
         except OSError:
-            self._read_only = True
+            self.read_only = True
             raise
         waiting, self._pending = self._pending, []
         for piece in waiting:
@@ -242,7 +243,7 @@ class SimulatedDisk:
         """Cut the power. ``fates`` says what becomes of each of ``pieces`` (None: chance)."""
         files = self.survivors(self._draw_fates() if fates is None else fates)
         self.kill()
-        self._read_only = False
+        self.read_only = False
         self._pending.clear()
         self._names.clear()
         self._durable_names.clear()
@@ -300,7 +301,7 @@ class SimulatedDisk:
         if self.calls_left is not None:
             self.calls_left -= 1
         self._begin(call)
-        if self._read_only:
+        if self.read_only:
             raise _error(errno.EROFS)
 
     def _put_files(self, files: Mapping[Path, bytes]) -> None:

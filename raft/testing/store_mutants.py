@@ -1,0 +1,86 @@
+"""The log on disk with one precaution left out, by name: what tests of durability must catch.
+
+Each mutant overrides exactly one member of :class:`raft.storage.wal.Wal` and says what goes
+wrong then. ("Acknowledged before it is stored" is a mutant of the rules: a store cannot.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from raft.core.log import Snapshot
+from raft.storage.disk import UNFINISHED, write_all
+from raft.storage.log_file import Reader
+from raft.storage.wal import Wal
+
+
+class FsyncSkipped(Wal):
+    """Does not wait for the disk: a power cut takes back what was promised."""
+
+    def _sync(self) -> None:
+        """Trust the cache."""
+
+
+class FsyncErrorIgnored(Wal):
+    """Takes an fsync that failed for one that did not: the bytes may be nowhere but in memory."""
+
+    def _sync(self) -> None:
+        with contextlib.suppress(OSError):
+            super()._sync()
+
+
+class _CredulousReader(Reader):
+    def _is_whole(self, offset: int, end: int, chain: int, stored: int) -> bool:
+        return True
+
+
+class TornTailAccepted(Wal):
+    """Believes a batch by its head: what a crash left of one becomes entries of the log."""
+
+    _reader = _CredulousReader
+
+
+class NamesNotSynced(Wal):
+    """Does not sync the directory: a new log, with all in it, may be gone after a power cut."""
+
+    def _put(self, path: Path, content: bytes) -> int:
+        unfinished = path.with_name(path.name + UNFINISHED)
+        file = self._disk.create(unfinished)
+        write_all(self._disk, file, content, 0)
+        self._disk.sync(file)
+        self._disk.rename(unfinished, path)
+        return file
+
+
+class NamedBeforeSynced(Wal):
+    """Gives a file its name before its bytes are durable: half a log, or half a snapshot."""
+
+    def _put(self, path: Path, content: bytes) -> int:
+        unfinished = path.with_name(path.name + UNFINISHED)
+        file = self._disk.create(unfinished)
+        write_all(self._disk, file, content, 0)
+        self._disk.rename(unfinished, path)
+        self._disk.sync_directory(path.parent)
+        self._disk.sync(file)
+        return file
+
+
+class OldSnapshotRemovedFirst(Wal):
+    """Removes the old snapshot before the new one counts: a crash leaves a log without one."""
+
+    def _put_snapshot(self, snapshot: Snapshot) -> None:
+        if self._header.snapshot_index:
+            self._remove([self._snapshot_path.name])
+        super()._put_snapshot(snapshot)
+
+
+STORE_MUTANTS: dict[str, type[Wal]] = {
+    "fsync-skipped": FsyncSkipped,
+    "fsync-error-ignored": FsyncErrorIgnored,
+    "torn-tail-accepted": TornTailAccepted,
+    "names-not-synced": NamesNotSynced,
+    "named-before-synced": NamedBeforeSynced,
+    "old-snapshot-removed-first": OldSnapshotRemovedFirst,
+}
+"""The mutants by name."""
