@@ -64,7 +64,7 @@ class Leadership:
         state.role = Role.LEADER
         state.emit(RoleChanged(state.role, state.term, RoleReason.WON_ELECTION))
         state.set_leader(state.me)
-        self._follow_configuration(now)
+        self._follow_configuration(Index(state.log.last_index + 1), now)
         self._append(Entry(state.term, EntryKind.NOOP), now)
         state.arm_heartbeat_timer(now)
 
@@ -104,7 +104,7 @@ class Leadership:
         state.append((entry,))
         self._uncommitted_bytes += len(entry.data)
         if entry.kind is EntryKind.CONFIGURATION:
-            self._follow_configuration(now)
+            self._follow_configuration(state.log.last_index, now)
         return state.log.last_index
 
     # --- Answers from followers ------------------------------------------------------------------
@@ -399,8 +399,8 @@ class Leadership:
         entry = Entry(self._state.term, EntryKind.CONFIGURATION, configuration.encode())
         return self._append(entry, now)
 
-    def _follow_configuration(self, now: float) -> None:
-        """Keep progress of exactly the other members; a new one has nothing yet."""
+    def _follow_configuration(self, next_index: Index, now: float) -> None:
+        """Keep progress of exactly the other members; new ones are probed at ``next_index``."""
         state = self._state
         for peer in [p for p in self.progress if p not in state.peers]:
             del self.progress[peer]
@@ -408,7 +408,7 @@ class Leadership:
             if peer not in self.progress:
                 config = state.config
                 window = Window(config.max_inflight_messages, config.max_inflight_bytes)
-                progress = Progress(Index(state.log.last_index + 1), window, heard_at=now)
+                progress = Progress(next_index, window, heard_at=now)
                 self.progress[peer] = progress
                 state.emit(ProgressChanged(peer, progress.next_index, progress.match_index))
         if self.transferee is not None and self.transferee not in state.configuration.voters:
