@@ -317,7 +317,10 @@ class Core:
     def _on_other(self, message: Message, now: float) -> None:
         """Take in a reply, or what servers ask of each other within a term."""
         state = self._state
-        if self.rules.is_stale_reply(message, state.term):
+        # A pre-vote names the election that it is about; who grants it may be in an older term, as
+        # a new member is. If that did not count, the cluster could be without a leader for ever.
+        about_election = isinstance(message, RequestPreVoteReply)
+        if not about_election and self.rules.is_stale_reply(message, state.term):
             state.ignore(message, f"it answers a request of term {message.term}")
             return
         match message:
