@@ -1,7 +1,7 @@
-"""Are these answers possible if every operation took effect at one moment between its call and
-its answer? (Herlihy and Wing 1990.)
+"""Judge whether operations took effect one by one, each between its call and its answer.
 
-Two independent judges of registers that start empty:
+That is linearizability (Herlihy and Wing 1990). Two independent judges of registers that start
+empty:
 
 * :func:`check_witness` trusts the positions in the log that the cluster claims, and takes the
   time of a sort;
@@ -90,7 +90,7 @@ def check_witness(history: Sequence[RegisterOperation]) -> None:
 
 
 def check_register(history: Sequence[RegisterOperation], steps: int = STEPS) -> None:
-    """Search for an order (Wing and Gong, with Lowe's memory). Raises NotLinearizable, Undecided."""
+    """Search for an order (Wing and Gong; Lowe). Raises NotLinearizable, Undecided."""
     calls = _Calls(history)
     done = 0
     value = b""
@@ -132,8 +132,8 @@ class _Calls:
         count = len(self._operations)
         # A list of the calls that are left, linked both ways, so that taking one is undone
         # exactly by putting it back. -1 is its end, ``count`` its beginning.
-        self._next = [*range(1, count), -1, 0 if count else -1]
-        self._previous = [count, *range(count - 1), 0]
+        self._next: list[int] = [*range(1, count), -1, 0 if count else -1]
+        self._previous: list[int] = [count, *range(count - 1), 0]
         self._begin = count
         self._by_answer = sorted(range(count), key=lambda n: self._operations[n].returned)
         self._taken = [False] * count
@@ -141,11 +141,11 @@ class _Calls:
 
     @property
     def first(self) -> int:
-        """The earliest call that is left, -1 if there is none."""
+        """Return the earliest call that is left, -1 if there is none."""
         return self._next[self._begin]
 
     def following(self, place: int) -> int:
-        """The next call that is left."""
+        """Return the next call that is left."""
         return self._next[place]
 
     def may_be_next(self, place: int) -> bool:

@@ -107,9 +107,7 @@ class Clients:
         epoch = number // (OPERATIONS_A_KEY * self._keys)
         key = b"k%d" % (epoch * self._keys + number % self._keys)
         leases = self.world.scenario.leases and drawn < 0.3
-        operation = Operation(
-            client.number, number, key, drawn > 0.6, leases, self.world.now
-        )
+        operation = Operation(client.number, number, key, drawn > 0.6, leases, self.world.now)
         self.history.append(operation)
         if self._most is not None and len(self.history) >= self._most:
             self.open = False
@@ -123,7 +121,12 @@ class Clients:
         return operation
 
     def answered(
-        self, operation: Operation, accepted: bool, result: bytes, index: Index, hint: ServerId | None
+        self,
+        operation: Operation,
+        accepted: bool,
+        result: bytes,
+        index: Index,
+        hint: ServerId | None,
     ) -> None:
         """Hand an answer to the client it is for."""
         if operation.client == len(self.clients):

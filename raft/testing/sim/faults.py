@@ -52,6 +52,8 @@ class Kind:
 
     words: str
     draw: Callable[[Random, Scenario], Parts]
+    weight: int = 1
+    """How often it is drawn, compared with others."""
 
 
 def _one(draw: Random, scenario: Scenario) -> ServerId:
@@ -107,8 +109,8 @@ def _skew(draw: Random, scenario: Scenario) -> Parts:
 
 
 KINDS: Mapping[str, Kind] = {
-    "crash": Kind("{0} is killed, and is down", _on_one()),
-    "power": Kind("{0} loses power, and is down", _on_one()),
+    "crash": Kind("{0} is killed, and is down", _on_one(), weight=2),
+    "power": Kind("{0} loses power, and is down", _on_one(), weight=2),
     "blackout": Kind("all servers lose power, and are down", _on_all),
     "pause": Kind("{0} is stopped", _on_one()),
     "freeze": Kind("{0} is stopped, and its clock", _on_one()),
@@ -130,10 +132,10 @@ KINDS: Mapping[str, Kind] = {
     "full-disk": Kind("the disk of {0} is full", _on_one()),
     "bad-sync": Kind("the next fsync of {0} fails; it is down", _on_one()),
     "bit-flip": Kind("a bit on the disk of {0} flips, and it starts again", _at_once),
-    "members": Kind("the members change", _at_once),
+    "members": Kind("the members change", _at_once, weight=4),
     "snapshot": Kind("{0} takes a snapshot", _at_once),
     "lag": Kind("{0} is cut off, and all others take snapshots", _on_one()),
-    "transfer": Kind("leadership goes to {0}", _at_once),
+    "transfer": Kind("leadership goes to {0}", _at_once, weight=2),
     "campaign": Kind("{0} starts an election", _at_once),
     "forget-leader": Kind("{0} forgets its leader", _at_once),
 }
@@ -152,10 +154,12 @@ def plan(scenario: Scenario, kinds: Collection[str] | None = None) -> tuple[Faul
         chosen = [kind for kind in KINDS if kind in kinds]
     if not chosen:
         return ()
+    weights = [KINDS[kind].weight for kind in chosen]
     faults = []
     for number in range(max(1, int(scenario.seconds / scenario.pace))):
         own = chance.stream("fault", number)
-        kind, at = own.choice(chosen), own.uniform(0, scenario.seconds)
+        (kind,) = own.choices(chosen, weights)
+        at = own.uniform(0, scenario.seconds)
         servers, amount, lasts = KINDS[kind].draw(own, scenario)
         faults.append(Fault(number, at, kind, lasts, servers, amount))
     return tuple(sorted(faults, key=lambda fault: (fault.at, fault.number)))

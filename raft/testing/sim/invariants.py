@@ -89,7 +89,7 @@ class Facts:
     """Its log, since the beginning of time: what it compacted away included."""
     durable: list[Prefix] = field(default_factory=lambda: [EMPTY])
     """Its log as it would be found after a crash."""
-    hard_state: HardState = HardState()
+    hard_state: HardState = field(default_factory=HardState)
     """On its disk."""
     configurations: list[tuple[Index, Configuration]] = field(default_factory=list)
     term: Term = Term(0)
@@ -477,7 +477,7 @@ class Invariants:
             ]
 
     def _check_durable(self, facts: Facts, index: Index) -> None:
-        """A majority has on disk what is committed for the first time (14)."""
+        """Check that a majority has on disk what is committed for the first time (14)."""
         prefix = facts.chain[index]
         holders = []
         for server in facts.configuration.members:
@@ -543,9 +543,7 @@ class Invariants:
                 f"S{facts.server} goes from {before} to {configuration} in one step",
             )
 
-    def _configuration_changed(
-        self, facts: Facts, core: Core, event: ConfigurationChanged
-    ) -> None:
+    def _configuration_changed(self, facts: Facts, core: Core, event: ConfigurationChanged) -> None:
         known = next(c for index, c in reversed(facts.configurations) if index <= event.index)
         if (event.voters, event.outgoing, event.learners) != (
             known.voters,
@@ -605,9 +603,7 @@ class Invariants:
 
 def _overlap(one: Configuration, other: Configuration) -> bool:
     """Tell whether every quorum of one shares a server with every quorum of the other (§6)."""
-    return any(
-        _halves_overlap(set(a), set(b)) for a in _halves(one) for b in _halves(other)
-    )
+    return any(_halves_overlap(set(a), set(b)) for a in _halves(one) for b in _halves(other))
 
 
 def _halves(configuration: Configuration) -> list[tuple[ServerId, ...]]:

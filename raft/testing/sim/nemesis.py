@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Protocol
 
 from raft.core.core import Core
@@ -121,9 +122,9 @@ class Nemesis:
 
     def _power(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         draw = self._world.chance.stream("power", fault.number)
+        self._happens(fault)
         for node in nodes:
             if node.core is not None:
-                self._happens(fault)
                 node.lose_power(draw.randint(0, len(node.pending)))
                 self._start_after(fault.lasts * (0.5 + draw.random()), node)
 
@@ -145,10 +146,11 @@ class Nemesis:
             if node.running:
                 self._happens(fault)
                 node.pause()
-                life = node.life
-                self._later(
-                    fault.lasts, lambda: node.resume() if node.life == life else None
-                )
+                self._resume_after(fault.lasts, node)
+
+    def _resume_after(self, delay: float, node: Node) -> None:
+        life = node.life
+        self._later(delay, lambda: node.resume() if node.life == life else None)
 
     def _freeze(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         # A lease rests on clocks that run: with leases only the process stops.
@@ -163,12 +165,12 @@ class Nemesis:
     def _clock_for(self, nodes: tuple[Node, ...], rate: float, lasts: float) -> None:
         for node in nodes:
             node.set_clock_rate(rate)
-            self._later(lasts, lambda node=node: node.set_clock_rate(1.0))
+            self._later(lasts, partial(node.set_clock_rate, 1.0))
 
     # --- Links ---------------------------------------------------------------------------------
 
     def _around(self, nodes: Iterable[Node]) -> list[Link]:
-        """The links between these servers and all others."""
+        """Return the links between these servers and all others."""
         inside = {node.server for node in nodes}
         links = self._world.network.links
         return [link for (a, b), link in links.items() if (a in inside) != (b in inside)]
@@ -305,7 +307,8 @@ class Nemesis:
         self._happens(fault)
         for node in nodes:
             node.disk.fail_sync()
-        self._later(fault.lasts, lambda: [self.start(node) for node in nodes])
+        for node in nodes:
+            self._later(fault.lasts, partial(self.start, node))
 
     def _bit_flip(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
@@ -391,7 +394,8 @@ class Nemesis:
     def _lag(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         self._cut(fault, self._around(nodes))
         others = [n for n in self._world.nodes.values() if n not in nodes]
-        self._later(fault.lasts * 0.9, lambda: [node.compact(0) for node in others])
+        for node in others:
+            self._later(fault.lasts * 0.9, partial(node.compact, 0))
 
     def _transfer(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         leader = self._world.leader()

@@ -46,8 +46,7 @@ class Network:
         deliver: Callable[[Message], None],
     ) -> None:
         self.links = {
-            (src, dst): Link(chance, src, dst)
-            for src, dst in itertools.permutations(servers, 2)
+            (src, dst): Link(chance, src, dst) for src, dst in itertools.permutations(servers, 2)
         }
         self.counts: Counter[str] = Counter()
         self.flying = 0

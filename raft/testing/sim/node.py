@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,6 +34,8 @@ from raft.testing.sim.machine import Registers
 from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario
 
+TOGETHER = 0.2
+"""How often two saves are done at once, and told of in the wrong order."""
 
 Watch = Callable[[float, ServerId, object], None]
 """Is told when something happens, to which server (0: to several), and what."""
@@ -201,6 +203,8 @@ class Node:
             return
         inbox, self.inbox = self.inbox, []
         for what in inbox:
+            if self.core is None:
+                return  # Its disk failed.
             if isinstance(what, Operation):
                 self.request(what)
             else:
@@ -318,15 +322,16 @@ class Node:
         save = None
         if ready.hard_state is not None or ready.first_index or ready.snapshot is not None:
             save = Save(ready.hard_state, ready.first_index, ready.entries, ready.snapshot)
+        pending = _Pending(ready, save)
         more = False
         if self.pending or (save is not None and (self._scenario.disk_delay or self.disk_slowness)):
-            self.pending.append(_Pending(ready, save))
+            self.pending.append(pending)
             if len(self.pending) == 1:
                 self._begin_save()
+        elif self._finish(core, (pending,)):
+            more = save is not None
         else:
-            more = self._finish(core, ready, save)
-            if self.core is None:
-                return False
+            return False
         if ready.restore and ready.snapshot is not None:
             self.machine.restore(ready.snapshot.data)
             world.invariants.restored(self.server, ready.snapshot.index)
@@ -386,32 +391,38 @@ class Node:
         self._world.saved_at(self, self._world.now + delay)
 
     def save_done(self) -> None:
-        """The oldest save under way has reached the disk."""
+        """Note that the oldest save under way is done, and now and then the next one too."""
         if self.core is None or not self.pending:
             return
         if self.paused:
             self._save_waits = True
             return
-        done = self.pending.popleft()
-        self._finish(self.core, done.ready, done.save)
-        if self.core is None:
+        done = [self.pending.popleft()]
+        if self.pending and self._disk_delays.random() < TOGETHER:
+            done.append(self.pending.popleft())
+        if not self._finish(self.core, done):
             return
         if self.pending:
             self._begin_save()
         self.turn()
 
-    def _finish(self, core: Core, ready: Ready, save: Save | None) -> bool:
-        """Store, and keep the promises that waited for it; tell whether more may have come up."""
-        if save is not None:
-            try:
-                self._store_now(save)
-            except StorageError as error:
-                self._world.failed(self, error)
-                return False
-        core.persisted(ready.number, self.clock.at(self._world.now))
-        for message in ready.messages_after_persist:
-            self._world.send(self, message)
-        return save is not None
+    def _finish(self, core: Core, done: Sequence[_Pending]) -> bool:
+        """Store, and keep the promises that waited for it; False: the disk stopped the server."""
+        try:
+            for pending in done:
+                if pending.save is not None:
+                    self._store_now(pending.save)
+        except StorageError as error:
+            self._world.failed(self, error)
+            return False
+        # The disk does one after the other, but tells in any order; no promise is kept before
+        # all that it rests on is told of.
+        for pending in reversed(done):
+            core.persisted(pending.ready.number, self.clock.at(self._world.now))
+        for pending in done:
+            for message in pending.ready.messages_after_persist:
+                self._world.send(self, message)
+        return True
 
     def _store_now(self, save: Save) -> None:
         assert self._store is not None

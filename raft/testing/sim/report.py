@@ -61,7 +61,8 @@ class Summary:
     def lines(self, seconds: float) -> Iterator[str]:
         """Tell what was covered, in ``seconds`` of real time."""
         yield (
-            f"{self.seeds:,} seeds, {self.events:,} events ({self.events / seconds:,.0f} a second), "
+            f"{self.seeds:,} seeds, {self.events:,} events "
+            f"({self.events / seconds:,.0f} a second), "
             f"{self.checked:,} facts checked, {self.committed:,} entries committed, "
             f"{self.answered:,} of {self.operations:,} operations answered"
         )

@@ -82,7 +82,7 @@ class _Settling:
         return [nodes[server] for server in members if not nodes[server].gone]
 
     def has_leader(self) -> bool:
-        """One server leads, in the highest term, and all running members follow it."""
+        """Tell whether one server leads the highest term, and all running members follow it."""
         world, leader = self._world, self._world.leader()
         if leader is None or leader.core is None:
             return False
@@ -94,7 +94,7 @@ class _Settling:
         ) and all(core.leader == me and core.term == leader.core.term for core in cores)
 
     def _stop_strangers(self, leader: Node) -> None:
-        """A server that was removed is switched off: without check-quorum it would disturb."""
+        """Switch off servers that were removed: without check-quorum they would disturb."""
         core = leader.core
         assert core is not None
         if core.configuration_index > core.commit_index or core.configuration.is_joint:
@@ -105,7 +105,7 @@ class _Settling:
                 node.gone = True
 
     def is_whole(self) -> bool:
-        """No member is damaged: people remove such a server."""
+        """Tell whether no member is damaged; people remove such a server."""
         leader = self._world.leader()
         if leader is None or leader.core is None:
             return False
@@ -123,7 +123,7 @@ class _Settling:
         return False
 
     def has_written(self) -> bool:
-        """A write that is asked for now is acknowledged."""
+        """Tell whether a write that is asked for now is acknowledged."""
         world = self._world
         if self._write is not None and self._write.done:
             return True
@@ -136,7 +136,7 @@ class _Settling:
         return False
 
     def is_equal(self) -> bool:
-        """All members have the same log, committed and applied to its end."""
+        """Tell whether all members have the same log, committed and applied to its end."""
         invariants = self._world.invariants
         members = self._members()
         ends = set[tuple[Index, Index, Index, int]]()
@@ -153,7 +153,7 @@ class _Settling:
         )
 
     def check_calm(self) -> None:
-        """While nothing happens, nothing changes: no new term, no growing queue."""
+        """Check that while nothing happens nothing changes: no new term, no growing queue."""
         world, leader = self._world, self._world.leader()
         assert leader is not None
         assert leader.core is not None

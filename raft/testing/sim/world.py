@@ -105,8 +105,10 @@ class World:
         node = self.nodes.get(message.dst)
         if node is None or node.core is None:
             return
-        extent = message.prev_log_index + len(message.entries) if type(message) is AppendEntries else 0
-        self._note(_KINDS[type(message)], message.dst, message.term << 16 ^ extent)
+        end = 0
+        if type(message) is AppendEntries:
+            end = message.prev_log_index + len(message.entries)
+        self._note(_KINDS[type(message)], message.dst, message.term << 16 ^ end)
         if self.watch is not None:
             self.watch(self.now, message.dst, message)
         node.take(message)
