@@ -36,6 +36,14 @@ Three servers in three terminals, and a fourth terminal to use them:
   raft put greeting hello
   raft get greeting
   raft status
+
+The cluster grows by a server that joins, and shrinks again, while it is used:
+
+  raft serve --id 4 --listen 127.0.0.1:7004 --data demo4 --join
+  raft add 4 127.0.0.1:7004       # it gets the log, and then a vote
+  raft members
+  raft transfer 4                 # let it lead
+  raft remove 1                   # then stop the process of server 1
 """
 
 EPILOG = """\
@@ -74,6 +82,7 @@ def _misused(options: argparse.Namespace, reason: str) -> NoReturn:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from raft.applying import SnapshotPolicy
     from raft.core.core import Config
     from raft.handshake import Identity
     from raft.server import ServerConfig
@@ -82,15 +91,20 @@ def _serve(options: argparse.Namespace) -> int:
     peers = _by_id(options, options.peer)
     if options.id in peers:
         _misused(options, f"--peer names the other servers; {options.id} is this one")
+    here = options.advertise or options.listen
+    known = peers if here.endswith(":0") else {**peers, options.id: here}
     shortest, longest = options.election_timeout
     try:
         identity = Identity(_cluster(options), options.id, _secret(options))
         core = Config(
             server=options.id,
-            members=tuple(sorted([options.id, *peers])),
+            members=() if options.join else tuple(sorted([options.id, *peers])),
+            addresses=() if options.join else tuple(sorted(known.items())),
             election_timeout_min=shortest,
             election_timeout_max=longest,
             heartbeat_interval=options.heartbeat,
+            pre_vote=options.pre_vote,
+            check_quorum=options.check_quorum,
         )
     except ValueError as error:
         _misused(options, str(error))
@@ -102,6 +116,8 @@ def _serve(options: argparse.Namespace) -> int:
         peers=peers,
         seed=options.seed,
         attended=options.attended,
+        advertise=options.advertise or "",
+        snapshots=SnapshotPolicy(options.snapshot_entries, options.snapshot_bytes),
     )
     return serve(config, options.data)
 
@@ -224,6 +240,24 @@ def _durations(text: str) -> tuple[float, float]:
     return _duration(shortest), _duration(longest if dots else shortest)
 
 
+_SIZE = re.compile(r"(\d+)(KiB|MiB|GiB)?")
+_FACTORS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+
+def _size(text: str) -> int:
+    """Return the bytes in ``64MiB``."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: 64MiB is, or a number of bytes")
+    return int(match[1]) * _FACTORS[match[2]]
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of entries")
+    return int(text)
+
+
 # --- The command line --------------------------------------------------------------------------
 
 
@@ -236,33 +270,61 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_serve(commands)
-    put = _add(commands, "put", _use, "store a value under a key")
-    get = _add(commands, "get", _use, "print what a key holds")
-    delete = _add(commands, "delete", _use, "forget a key")
-    status = _add(commands, "status", _use, "print every server's state")
+    _add_users(commands)
     secret = _add(commands, "secret", _secret_command, "make the secret that a cluster shares")
+    secret.add_argument("file", type=Path, help="a new file, for its owner's eyes alone")
     simulate.add_arguments(_add(commands, "sim", simulate.main, "try Raft in simulated clusters"))
-    for command in (put, get, delete, status):
-        _add_cluster_options(command)
-        command.add_argument(
-            "--server",
-            type=_server,
-            action="append",
-            metavar="ID=HOST:PORT",
-            help="a server of the cluster; once for each (RAFT_SERVERS=ID=HOST:PORT,...)",
-        )
-        command.add_argument(
-            "--timeout",
-            type=_duration,
-            default=5.0,
-            metavar="DURATION",
-            help="how long to try (default 5s)",
-        )
+    return parser
+
+
+def _add_users(commands: Commands) -> None:
+    """Add the commands that ask a cluster, or change it."""
+    put = _use_command(commands, "put", "store a value under a key")
+    get = _use_command(commands, "get", "print what a key holds")
+    delete = _use_command(commands, "delete", "forget a key")
     for command in (put, get, delete):
         command.add_argument("key", type=os.fsencode)
     put.add_argument("value", type=os.fsencode)
-    secret.add_argument("file", type=Path, help="a new file, for its owner's eyes alone")
-    return parser
+    _add_consistency(get)
+    _use_command(commands, "status", "print every server's state")
+    _use_command(commands, "members", "print who belongs to the cluster")
+    add = _use_command(
+        commands,
+        "add",
+        "add a server: it gets the log, and then a vote; it must run, with --join",
+        timeout=60.0,
+    )
+    add.add_argument("id", type=_id, help="its number, which no other server has had")
+    add.add_argument("address", type=_address, metavar="HOST:PORT", help="where it listens")
+    add.add_argument("--learner", action="store_true", help="give it the log, but no vote")
+    for name, what in (
+        ("promote", "make a learner a voter"),
+        ("demote", "make a voter a learner"),
+        ("remove", "take a server out of the cluster, even the leader"),
+    ):
+        _use_command(commands, name, what).add_argument("id", type=_id)
+    transfer = _use_command(commands, "transfer", "let another server lead")
+    transfer.add_argument("id", type=_id, nargs="?", help="which one (default: the best)")
+    snapshot = _use_command(
+        commands, "snapshot", "let a server replace its log by a snapshot", timeout=30.0
+    )
+    snapshot.add_argument("id", type=_id, nargs="?", help="which one (default: the leader)")
+
+
+def _add_consistency(get: argparse.ArgumentParser) -> None:
+    choice = get.add_mutually_exclusive_group()
+    choice.set_defaults(consistency="LINEARIZABLE")
+    for name, what in (
+        ("lease", "let the leader answer without asking the others, trusting their clocks"),
+        ("stale", "let any server answer from what it has, perhaps long out of date"),
+    ):
+        choice.add_argument(
+            f"--{name}",
+            dest="consistency",
+            action="store_const",
+            const=name.upper(),
+            help=what,
+        )
 
 
 Commands = Any  # argparse keeps the name of this class to itself
@@ -275,6 +337,28 @@ def _add(
         name, help=what, description=what[0].upper() + what[1:] + "."
     )
     command.set_defaults(run=run, parser=command)
+    return command
+
+
+def _use_command(
+    commands: Commands, name: str, what: str, timeout: float = 5.0
+) -> argparse.ArgumentParser:
+    command = _add(commands, name, _use, what)
+    _add_cluster_options(command)
+    command.add_argument(
+        "--server",
+        type=_server,
+        action="append",
+        metavar="ID=HOST:PORT",
+        help="a server of the cluster; once for each (RAFT_SERVERS=ID=HOST:PORT,...)",
+    )
+    command.add_argument(
+        "--timeout",
+        type=_duration,
+        default=timeout,
+        metavar="DURATION",
+        help=f"how long to try (default {timeout:g}s)",
+    )
     return command
 
 
@@ -308,6 +392,17 @@ def _add_serve(commands: Commands) -> None:
         metavar="ID=HOST:PORT",
         help="another server of the cluster; once for each",
     )
+    add(
+        "--join",
+        action="store_true",
+        help="belong to no cluster yet, and wait to be added to one (raft add)",
+    )
+    add(
+        "--advertise",
+        type=_address,
+        metavar="HOST:PORT",
+        help="where the others reach this server, if not where it listens",
+    )
     add("--data", type=Path, required=True, metavar="DIR", help="the directory of this server")
     add(
         "--election-timeout",
@@ -322,6 +417,33 @@ def _add_serve(commands: Commands) -> None:
         default=0.050,
         metavar="DURATION",
         help="how often a leader makes itself heard (default 50ms)",
+    )
+    add(
+        "--snapshot-entries",
+        type=_count,
+        default=10_000,
+        metavar="N",
+        help="take a snapshot after so many entries (default 10000; 0: never for that reason)",
+    )
+    add(
+        "--snapshot-bytes",
+        type=_size,
+        default=64 * 1024**2,
+        metavar="SIZE",
+        help="or after so many bytes of them (default 64MiB; 0: never for that reason)",
+    )
+    add(
+        "--no-pre-vote",
+        dest="pre_vote",
+        action="store_false",
+        help="start elections without asking first whether they can be won",
+    )
+    add(
+        "--no-check-quorum",
+        dest="check_quorum",
+        action="store_false",
+        help="let a leader lead on that hears from no majority, and others vote against one "
+        "that they hear; there are no lease reads then",
     )
     add("--seed", type=int, metavar="N", help="draw the same election timeouts in every run")
     add(

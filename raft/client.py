@@ -1,73 +1,57 @@
-"""``Raft``: the handle by which an application uses a cluster.
-
-A command is sent again only while it is certain that it had no effect: the server could not
-be reached, or says that it did not append it. As soon as a command may be in a log and the
-answer does not come, its outcome is unknown (§8), and the application is told so. A query
-changes nothing, so it is asked again wherever it may be answered.
-"""
+"""``Raft``: the handle by which an application uses a cluster, and changes it."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from types import TracebackType
+from typing import TypeVar
 
-from raft.core.messages import ServerId
-from raft.errors import (
-    NoLeaderError,
-    NotLeaderError,
-    OutcomeUnknownError,
-    RaftError,
-    RefusedError,
-    RejectedError,
-    UnreachableError,
-)
+from raft.asking import Asker, Limit
+from raft.changing import Changes, Deadline, reach, wait_until_caught_up
+from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
+from raft.core.messages import Index, ServerId
+from raft.core.ready import Refusal
+from raft.errors import ImpossibleError
 from raft.frames import (
-    NotLeader,
-    OutcomeUnknown,
+    ChangeMembers,
+    Consistency,
+    ForgetLeader,
+    Members,
+    MembersQuery,
     Propose,
     Read,
-    Rejected,
+    Reply,
+    Request,
     Result,
+    SnapshotTaken,
     Status,
     StatusQuery,
+    TakeSnapshot,
+    TransferLeadership,
+    Transferred,
 )
-from raft.line import Line, LostError, Reply
-from raft.transport import Identity, parse_address
+from raft.transport import Identity
 
-PATIENCE = 1.0
-"""Real seconds to wait for one server, to connect or to answer a query, before the next is asked.
-
-Doubled each round. A paused server lets one connect, but it proves and answers nothing.
-"""
-
-PAUSE_MIN = 0.050
-PAUSE_MAX = 0.5
-"""Real seconds between two rounds through all servers: an election takes its time."""
+Answer = TypeVar("Answer", bound=Reply)
 
 
 class Raft:
     """A client of one cluster; any number of requests may be under way at once.
 
-    ``servers`` maps every server's id to ``HOST:PORT``; requests find the leader among them.
-    Use it as ``async with Raft(servers, cluster, secret) as raft``. Raises ValueError for an
-    address, a cluster's name or a secret that cannot be one. Timeouts are in real seconds;
-    with None a request waits as long as it takes, with an ``asyncio.Timeout`` (not yet entered)
-    until whoever made it lets it expire.
+    ``servers`` maps ids to ``HOST:PORT``; requests find the leader among them, and members that
+    join later are learned from the cluster. Use it as ``async with Raft(servers, cluster,
+    secret) as raft``. Raises ValueError for an address, a cluster's name or a secret that cannot
+    be one.
+
+    Every request ends: with its answer, with a RaftError that says what is certain, or with
+    OutcomeUnknownError. Timeouts are in real seconds; with None a request waits as long as it
+    takes, with an ``asyncio.Timeout`` (not yet entered) until whoever made it lets it expire.
     """
 
     def __init__(self, servers: Mapping[ServerId, str], cluster: str, secret: bytes) -> None:
         if not servers:
             raise ValueError("a cluster has at least one server")
-        for address in servers.values():
-            parse_address(address)
-        self.servers = dict(servers)
-        identity = Identity(cluster, None, secret)
-        self._lines = {server: Line(server, servers[server], identity) for server in servers}
-        self._order = list(servers)
-        self._leader: ServerId | None = None
+        self._asker = Asker(servers, Identity(cluster, None, secret))
 
     async def __aenter__(self) -> Raft:
         return self
@@ -82,207 +66,200 @@ class Raft:
 
     def close(self) -> None:
         """Close all connections. Requests under way end as if their servers had gone."""
-        for line in self._lines.values():
-            line.close()
+        self._asker.close()
+
+    @property
+    def servers(self) -> dict[ServerId, str]:
+        """The servers that are known, and where they listen."""
+        return dict(self._asker.servers)
 
     def moved(self, server: ServerId, address: str) -> None:
         """Reach a server at ``HOST:PORT`` from now on. Raises ValueError."""
-        parse_address(address)
-        self._line(server).move(address)
-        self.servers[server] = address
+        self._asker.move(server, address)
+
+    async def _ask(
+        self,
+        answer: type[Answer],
+        request: Request,
+        timeout: Limit,  # noqa: ASYNC109 - its end decides the outcome
+        server: ServerId | None = None,
+    ) -> Answer:
+        reply = await self._asker.ask(request, timeout, server)
+        assert isinstance(reply, answer)
+        return reply
+
+    # --- The state machine -----------------------------------------------------------------------
 
     async def propose(
         self,
         command: bytes,
-        timeout: float | asyncio.Timeout | None = 5.0,  # noqa: ASYNC109 - its end decides the outcome
+        timeout: Limit = 5.0,  # noqa: ASYNC109
         server: ServerId | None = None,
     ) -> bytes:
         """Replicate and apply a command; return what the state machine answered.
 
-        With ``server`` that one is asked, once, whether it leads or not. Raises
-        OutcomeUnknownError, RejectedError, and if nothing was done NoLeaderError or
-        RefusedError (NotLeaderError or UnreachableError if ``server`` was given).
+        With ``server`` that one is asked, once, whether it leads or not. A leader that has too
+        much to do is asked again until the time is up. Raises OutcomeUnknownError, RejectedError,
+        and if nothing was done NoLeaderError, BusyError, TransferringError or RefusedError
+        (NotLeaderError or UnreachableError if ``server`` was given).
         """
-        return await self._request(_Request(Propose(command)), timeout, server)
+        return (await self._ask(Result, Propose(command), timeout, server)).data
 
     async def read(
         self,
         query: bytes,
-        timeout: float | asyncio.Timeout | None = 5.0,  # noqa: ASYNC109
+        timeout: Limit = 5.0,  # noqa: ASYNC109
         server: ServerId | None = None,
+        consistency: Consistency = Consistency.LINEARIZABLE,
     ) -> bytes:
-        """Return the state machine's answer to a query, linearizable (§8).
+        """Return the state machine's answer to a query.
 
-        It reflects every command that was acknowledged before the call. ``server`` and errors
-        are those of :meth:`propose`, but the outcome is never unknown.
+        It reflects every command that was acknowledged before the call, unless ``consistency``
+        says otherwise. With ``server`` that one answers, leader or not (a lease is the leader's
+        alone). Errors are those of :meth:`propose`, but the outcome is never unknown.
         """
-        return await self._request(_Request(Read(query)), timeout, server)
+        return (await self._ask(Result, Read(query, consistency), timeout, server)).data
+
+    # --- Servers ---------------------------------------------------------------------------------
 
     async def status(
         self,
         server: ServerId,
-        timeout: float | None = 5.0,  # noqa: ASYNC109
+        timeout: Limit = 5.0,  # noqa: ASYNC109
     ) -> Status:
         """Return one server's state in numbers. Raises UnreachableError or RefusedError."""
-        line = self._line(server)
-        try:
-            async with asyncio.timeout(timeout):
-                reply = await (await line.open()).ask(StatusQuery())
-        except TimeoutError:
-            line.renew()
-            raise UnreachableError(server, f"no answer within {timeout:g} s") from None
-        except LostError as error:
-            raise UnreachableError(server, str(error)) from None
-        if not isinstance(reply, Status):
-            raise UnreachableError(server, f"answered with {type(reply).__name__}")
-        return reply
+        return await self._ask(Status, StatusQuery(), timeout, server)
 
-    # --- One request -----------------------------------------------------------------------------
-
-    async def _request(
+    async def transfer_leadership(
         self,
-        request: _Request,
-        timeout: float | asyncio.Timeout | None,  # noqa: ASYNC109
-        server: ServerId | None,
-    ) -> bytes:
-        limit = timeout if isinstance(timeout, asyncio.Timeout) else asyncio.timeout(timeout)
-        try:
-            async with limit:
-                if server is None:
-                    return await self._ask_leader(request)
-                answer = await self._ask(server, request)
-        except TimeoutError:
-            waited_for = request.sent_to
-            if waited_for is not None:
-                self._distrust(waited_for)
-            within = "in time" if isinstance(timeout, asyncio.Timeout) else f"within {timeout:g} s"
-            raise request.out_of_time(within, server) from None
-        if isinstance(answer, NotLeader):
-            raise NotLeaderError(server, answer.leader)
-        return answer
+        to: ServerId | None = None,
+        timeout: Limit = 5.0,  # noqa: ASYNC109
+    ) -> ServerId:
+        """Hand leadership to ``to``, or to whoever is best; return who leads then.
 
-    async def _ask_leader(self, request: _Request) -> bytes:
-        """Ask server after server, round after round, until one answers as the leader."""
-        rounds = _rounds()
-        while True:
-            patience, pause = next(rounds)
-            answer = await self._ask_around(request, patience)
-            if answer is not None:
-                return answer
-            await asyncio.sleep(pause)
+        Raises ImpossibleError for a server that cannot lead, GivenUpError when it did not
+        succeed, and as :meth:`propose` does.
+        """
+        return (await self._ask(Transferred, TransferLeadership(to), timeout)).leader
 
-    async def _ask_around(self, request: _Request, patience: float) -> bytes | None:
-        """Ask every server at most once, going where the last one pointed."""
-        left = list(self._order)
-        hint = self._leader
-        refusals: list[RefusedError] = []
-        while left:
-            server = hint if hint in left else left[0]
-            left.remove(server)
-            hint = None
-            try:
-                answer = await self._ask(server, request, patience)
-            except UnreachableError as error:
-                self._distrust(server)
-                request.sent_to = None
-                request.heard[server] = str(error)
-                if isinstance(error, RefusedError):
-                    refusals.append(error)
-                continue
-            if not isinstance(answer, NotLeader):
-                self._leader = server
-                return answer
-            request.answered = True
-            request.heard[server] = str(NotLeaderError(server, answer.leader))
-            hint = answer.leader
-        if refusals and not request.answered:
-            raise refusals[0]  # nobody else is there, and it will not change its mind
-        return None
+    async def snapshot(
+        self,
+        server: ServerId | None = None,
+        timeout: float = 30.0,  # noqa: ASYNC109
+    ) -> Index:
+        """Let a server, or the leader, take a snapshot; return the entry it stands for.
 
-    async def _ask(
-        self, server: ServerId, request: _Request, patience: float | None = None
-    ) -> bytes | NotLeader:
-        """Ask one server. Raises UnreachableError if the request may be sent elsewhere."""
-        try:
-            async with asyncio.timeout(patience):
-                call = await self._line(server).open()
-        except TimeoutError:
-            raise UnreachableError(server, f"no connection within {patience:g} s") from None
-        request.sent_to = server
-        try:
-            async with asyncio.timeout(patience if request.is_query else None):
-                reply = await call.ask(request.body)
-        except TimeoutError:
-            raise UnreachableError(server, f"no answer within {patience:g} s") from None
-        except LostError as error:
-            raise request.unanswered(server, str(error)) from None
-        request.sent_to = None
-        return _judge(server, reply)
+        What lies before is no longer in that server's log (§7).
+        """
+        if server is None:
+            server = await self._find_leader(timeout)
+        return (await self._ask(SnapshotTaken, TakeSnapshot(), timeout, server)).index
 
-    def _line(self, server: ServerId) -> Line:
-        if server not in self._lines:
-            raise ValueError(f"there is no server {server} in this cluster")
-        return self._lines[server]
+    async def _find_leader(self, timeout: Limit) -> ServerId:  # noqa: ASYNC109
+        await self.members(timeout)
+        leader = self._asker.leader
+        assert leader is not None
+        return leader
 
-    def _distrust(self, server: ServerId) -> None:
-        """Ask this server last, over a new connection: if it is paused, it cannot open one."""
-        self._order.remove(server)
-        self._order.append(server)
-        self._lines[server].renew()
-        if self._leader == server:
-            self._leader = None
+    async def forget_leader(
+        self,
+        server: ServerId,
+        timeout: Limit = 5.0,  # noqa: ASYNC109
+    ) -> Status:
+        """Let a server stop holding to a leader that is known to be gone.
 
+        With check-quorum it would vote for nobody else for an election timeout.
+        """
+        return await self._ask(Status, ForgetLeader(), timeout, server)
 
-@dataclass(slots=True)
-class _Request:
-    """What is asked, and what became of it so far."""
+    # --- Members ---------------------------------------------------------------------------------
 
-    body: Propose | Read
-    sent_to: ServerId | None = None
-    """The server that may be working on it."""
-    answered: bool = False
-    """Some server talked to us."""
-    heard: dict[ServerId, str] = field(default_factory=dict)
+    async def members(self, timeout: Limit = 5.0) -> Members:  # noqa: ASYNC109
+        """Return who belongs to the cluster, and how far the leader knows their logs to be."""
+        members = await self._ask(Members, MembersQuery(), timeout)
+        self._asker.learn(members)
+        return members
 
-    @property
-    def is_query(self) -> bool:
-        return isinstance(self.body, Read)
+    async def change_members(
+        self,
+        changes: Iterable[Change],
+        timeout: Limit = 10.0,  # noqa: ASYNC109
+        expected_index: Index | None = None,
+    ) -> Members:
+        """Change the members, all of it in one step or nothing; return them once it is committed.
 
-    def unanswered(self, server: ServerId, reason: str) -> RaftError:
-        if self.is_query:
-            return UnreachableError(server, reason)
-        return OutcomeUnknownError(f"server {server} took the command and did not answer: {reason}")
+        With ``expected_index`` only if the members are still those of :attr:`Members.index`.
+        Raises ConfigurationMovedError if not, ImpossibleError, ChangeInProgressError,
+        NoCommitYetError, and as :meth:`propose` does.
+        """
+        compare, index = expected_index is not None, expected_index or Index(0)
+        request = ChangeMembers(tuple(changes), compare, index)
+        members = await self._ask(Members, request, timeout)
+        self._asker.learn(members)
+        return members
 
-    def out_of_time(self, when: str, only: ServerId | None) -> RaftError:
-        if self.sent_to is not None:
-            lost = self.unanswered(self.sent_to, f"no answer {when}")
-            if only is not None or not self.is_query:
-                return lost
-            self.heard[self.sent_to] = str(lost)
-        elif only is not None:
-            return UnreachableError(only, f"no connection {when}")
-        heard = "; ".join(self.heard.values()) or "no server answered"
-        return NoLeaderError(f"no leader answered {when}: {heard}")
+    async def add_learner(
+        self,
+        server: ServerId,
+        address: str,
+        timeout: float = 10.0,  # noqa: ASYNC109
+    ) -> Members:
+        """Let a server receive the log without a vote; done if it does already.
 
+        This and what follows look at the members, ask for what is missing, and look again, so
+        that they may be repeated after any error.
+        """
+        change = AddLearner(server, address)
+        return await reach(self, lambda now: () if server in now.learners else (change,), timeout)
 
-def _judge(server: ServerId, reply: Reply) -> bytes | NotLeader:
-    match reply:
-        case Result(data):
-            return data
-        case NotLeader():
-            return reply
-        case Rejected(detail):
-            raise RejectedError(detail)
-        case OutcomeUnknown(detail):
-            raise OutcomeUnknownError(f"server {server}: {detail}")
-        case Status():
-            raise OutcomeUnknownError(f"server {server} answered something else")
+    async def add_voter(
+        self,
+        server: ServerId,
+        address: str,
+        timeout: float = 60.0,  # noqa: ASYNC109
+    ) -> Members:
+        """Add a server: as a learner, until it has caught up, and then as a voter.
 
+        A voter with an empty log would hold up the cluster (thesis §4.2.1). Raises LaggingError
+        if it did not catch up in time; it is a learner then.
+        """
+        deadline = Deadline(timeout)
+        if server not in (await self.members(deadline.left)).voters:
+            await self.add_learner(server, address, deadline.left)
+            await wait_until_caught_up(self, server, deadline)
+        return await self.promote(server, deadline.left)
 
-def _rounds() -> Iterator[tuple[float, float]]:
-    """Yield the patience with one server, and the pause after a round: longer and longer."""
-    patience, pause = PATIENCE, PAUSE_MIN
-    while True:
-        # Clients that failed together shall not come back together.
-        yield patience, pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        patience, pause = patience * 2, min(pause * 2, PAUSE_MAX)
+    async def promote(
+        self,
+        server: ServerId,
+        timeout: float = 10.0,  # noqa: ASYNC109
+    ) -> Members:
+        """Make a learner a voter; done if it is one."""
+
+        def plan(now: Members) -> Changes:
+            if server not in (*now.learners, *now.voters):
+                raise ImpossibleError(server, Refusal.IMPOSSIBLE, "it is no member of the cluster")
+            return () if server in now.voters else (AddVoter(server),)
+
+        return await reach(self, plan, timeout)
+
+    async def demote(
+        self,
+        server: ServerId,
+        timeout: float = 10.0,  # noqa: ASYNC109
+    ) -> Members:
+        """Make a voter a learner; done if it is one."""
+        change = Demote(server)
+        return await reach(self, lambda now: () if server in now.learners else (change,), timeout)
+
+    async def remove(
+        self,
+        server: ServerId,
+        timeout: float = 10.0,  # noqa: ASYNC109
+    ) -> Members:
+        """Take a server out of the cluster; done if it is no member. It may be the leader."""
+
+        def plan(now: Members) -> Changes:
+            return (Remove(server),) if server in (*now.voters, *now.learners) else ()
+
+        return await reach(self, plan, timeout)

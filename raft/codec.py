@@ -342,7 +342,8 @@ def _tuple_kind(element: Any, field: Any) -> _Kind:
     _expect(field, tuple, {"list"})
     if element is int:
         return _Kind(tuple, lambda builder, values: builder._set_by_field(field, list(values)))
-    layout = _Record(field.schema.elementType, element)
+    of_many = typing.get_origin(element) in (typing.Union, types.UnionType)
+    layout = (_Union if of_many else _Record)(field.schema.elementType, element)
     name = field.proto.name
 
     def write(builder: Any, values: tuple[Any, ...]) -> None:

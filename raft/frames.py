@@ -19,7 +19,9 @@ import enum
 from dataclasses import dataclass
 
 from raft.core.events import ConfigurationChanged, CoreEvent, Role, TimerKind
+from raft.core.membership import Change
 from raft.core.messages import Entry, Index, Message, ServerId, Term
+from raft.core.ready import Refusal
 
 PROTOCOL_VERSION = 1
 
@@ -45,7 +47,7 @@ class RefusalReason(enum.IntEnum):
     WRONG_SERVER = 2
     """The caller wants another server than the one it reached."""
     UNKNOWN_PEER = 3
-    """The caller claims to be a server that is not in this cluster."""
+    """The caller claims to be no server, or to be the one that it called."""
     PROOF = 4
     """The caller could not prove that it knows the cluster's secret."""
     BUSY = 5
@@ -56,7 +58,10 @@ class RefusalReason(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preamble:
-    """The first frame of a connection: who calls (``src``: 0 unless a peer), and whom it wants."""
+    """The first frame of a connection: who calls (``src``: 0 unless a peer), and whom it wants.
+
+    ``address`` is where a peer listens itself, empty if it does not say.
+    """
 
     version: int
     cluster: str
@@ -64,6 +69,7 @@ class Preamble:
     src: ServerId
     dst: ServerId
     nonce: bytes
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,7 @@ class Refused:
     detail: str
 
 
-# --- Clients ---------------------------------------------------------------------------------
+# --- What clients ask ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +105,23 @@ class Propose:
     data: bytes
 
 
+class Consistency(enum.IntEnum):
+    """How new the state must be that answers a query."""
+
+    LINEARIZABLE = 0
+    """It has every write that was acknowledged before the query (§8)."""
+    LEASE = 1
+    """The same, as long as no server's clock runs much faster than another's (thesis §6.4.1)."""
+    STALE = 2
+    """It is whatever the server that was asked has applied: perhaps long out of date."""
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Answer a query from state at least as new as every write acknowledged before (§8)."""
+    """Answer a query from the state machine, without an entry in the log."""
 
     query: bytes
+    consistency: Consistency = Consistency.LINEARIZABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +130,61 @@ class StatusQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class MembersQuery:
+    """Ask the leader for the Members of the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMembers:
+    """Change who belongs to the cluster: all of it, or nothing.
+
+    With ``compare`` only if the configuration is still the one at ``expected_index``. Answered
+    with Members when the change is committed.
+    """
+
+    changes: tuple[Change, ...]
+    compare: bool
+    expected_index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class TransferLeadership:
+    """Hand leadership to ``to``, or (None) to the voter that has most of the log."""
+
+    to: ServerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """Let a snapshot stand for the log as far as it is applied, on this server."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetLeader:
+    """Stop holding to a leader that is known to be gone; answered with Status."""
+
+
+Request = (
+    Propose
+    | Read
+    | StatusQuery
+    | MembersQuery
+    | ChangeMembers
+    | TransferLeadership
+    | TakeSnapshot
+    | ForgetLeader
+)
+
+
+@dataclass(frozen=True, slots=True)
 class ClientRequest:
     """A client's request; the reply repeats ``id``."""
 
     id: int
-    body: Propose | Read | StatusQuery
+    body: Request
+
+
+# --- What clients are answered ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +196,10 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class NotLeader:
-    """Nothing was done; ``leader`` is who leads as far as this server knows."""
+    """Nothing was done; ``leader`` is who leads as far as this server knows, and where."""
 
     leader: ServerId | None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +217,20 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """Nothing was done, for ``reason``; ``detail`` says it for a person."""
+
+    reason: Refusal
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """One server's state in numbers."""
+    """One server's state in numbers.
+
+    ``snapshot_index`` is 0 without a snapshot. The members are those of the newest
+    configuration in its log, which need not be committed.
+    """
 
     server: ServerId
     role: Role
@@ -160,17 +241,19 @@ class Status:
     last_term: Term
     commit_index: Index
     last_applied: Index
+    snapshot_index: Index
+    configuration_index: Index
+    voters: tuple[ServerId, ...]
+    outgoing: tuple[ServerId, ...]
+    learners: tuple[ServerId, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ClientReply:
-    """The answer to the ClientRequest with the same ``id``."""
+class Address:
+    """Where a server listens."""
 
-    id: int
-    body: Result | NotLeader | OutcomeUnknown | Rejected | Status
-
-
-# --- Observers -------------------------------------------------------------------------------
+    server: ServerId
+    address: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +263,67 @@ class FollowerProgress:
     follower: ServerId
     next_index: Index
     match_index: Index
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Who belongs to the cluster, by the configuration at ``index`` of the log (0: from the start).
+
+    ``outgoing`` are the old voters while the configuration is joint (§6). ``progress`` is what
+    ``leader`` knows of the others, whose logs should come up to ``last_index``.
+    """
+
+    index: Index
+    committed: bool
+    voters: tuple[ServerId, ...]
+    outgoing: tuple[ServerId, ...]
+    learners: tuple[ServerId, ...]
+    addresses: tuple[Address, ...]
+    progress: tuple[FollowerProgress, ...]
+    last_index: Index
+    leader: ServerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """Leadership was handed over; ``leader`` leads now."""
+
+    leader: ServerId
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """A snapshot stands for the entries up to ``index`` (0: nothing is applied yet)."""
+
+    index: Index
+
+
+Reply = (
+    Result
+    | NotLeader
+    | OutcomeUnknown
+    | Rejected
+    | Declined
+    | Status
+    | Members
+    | Transferred
+    | SnapshotTaken
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientReply:
+    """The answer to the ClientRequest with the same ``id``.
+
+    ``configuration`` is the index of the newest configuration that the server knows.
+    """
+
+    id: int
+    body: Reply
+    configuration: Index = Index(0)
+
+
+# --- Observers -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

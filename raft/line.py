@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 
-from raft.core.messages import ServerId
+from raft.core.messages import Index, ServerId
 from raft.errors import RaftError, RefusedError, RejectedError, UnreachableError
-from raft.frames import (
-    Caller,
-    ClientReply,
-    ClientRequest,
-    Frame,
-    NotLeader,
-    OutcomeUnknown,
-    Propose,
-    Read,
-    RefusalReason,
-    Rejected,
-    Result,
-    Status,
-    StatusQuery,
-)
+from raft.frames import Caller, ClientReply, ClientRequest, Frame, RefusalReason, Reply, Request
 from raft.transport import Connection, HandshakeError, Identity, connect
 
-Request = Propose | Read | StatusQuery
-Reply = Result | NotLeader | OutcomeUnknown | Rejected | Status
+Heard = Callable[[Index], None]
+"""Told, with every reply, the index of the newest configuration that the server knows."""
 
 
 class LostError(RaftError):
@@ -35,10 +22,11 @@ class LostError(RaftError):
 class Line:
     """The way to one server. ``open`` it, ``ask`` over what it returns."""
 
-    def __init__(self, server: ServerId, address: str, identity: Identity) -> None:
+    def __init__(self, server: ServerId, address: str, identity: Identity, heard: Heard) -> None:
         self._server = server
         self._address = address
         self._identity = identity
+        self._heard = heard
         self._opening: asyncio.Task[Call] | None = None
         self._call: Call | None = None
         self._closed = False
@@ -59,7 +47,7 @@ class Line:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Call:
-        call = Call(self._server)
+        call = Call(self._server, self._heard)
         try:
             await call.connect(self._address, self._identity)
         except HandshakeError as error:
@@ -103,9 +91,10 @@ class Line:
 class Call:
     """One connection, and the requests on it that wait for their replies."""
 
-    def __init__(self, server: ServerId) -> None:
+    def __init__(self, server: ServerId, heard: Heard) -> None:
         self.lost = False
         self._server = server
+        self._heard = heard
         self._connection: Connection | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
@@ -153,6 +142,7 @@ class Call:
 
     def _receive(self, frame: Frame) -> None:
         assert isinstance(frame, ClientReply)
+        self._heard(frame.configuration)
         reply = self._waiting.get(frame.id)
         if reply is not None and not reply.done():
             reply.set_result(frame.body)

@@ -1,67 +1,61 @@
 """One Raft server: the only place where core, store, transport and clock meet (design §3).
 
 Everything runs on one event loop, and nothing polls: messages, requests and the one timer set
-the core in motion, and all that came in one turn of the loop is worked off together, so that
-one write to the disk serves it all.
+the core in motion, and all that came in one turn of the loop is worked off together. Only the
+disk, and taking a snapshot, have threads of their own::
+
+    peers ──▶ core.step ──┐                ┌──▶ Links     what may leave at once
+    clients ▶ Requests ───┼──▶ core.ready ─┼──▶ Saver     the disk; then what promises it
+    timer ──▶ core.tick ──┘                └──▶ Applier   the state machine; then the clients
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-import os
 import random
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from raft.applying import Applier, SnapshotPolicy
 from raft.clock import VirtualClock
 from raft.core.config import Config
 from raft.core.core import Core
-from raft.core.events import ConfigurationChanged, CoreEvent, EntriesTruncated, Role
-from raft.core.messages import Entry, EntryKind, Index, Message, ServerId, Term
-from raft.core.ready import Ready, Refused
+from raft.core.events import Role
+from raft.core.messages import AppendEntries, AppendEntriesReply, Message, ServerId
+from raft.core.ready import Ready
 from raft.core.rules import Rules
 from raft.frames import (
     Barrier,
     BarrierReached,
     Campaign,
-    ClientReply,
     ClientRequest,
     Control,
     FireTimer,
-    FollowerProgress,
-    NotLeader,
-    Observation,
-    ObservationsLost,
-    ObservedEvent,
-    OutcomeUnknown,
-    Propose,
-    Read,
-    Rejected,
-    Result,
-    ServerState,
     SetClock,
-    Status,
-    StatusQuery,
 )
+from raft.links import Links
 from raft.machine.base import StateMachine
+from raft.observers import Observers, server_state
+from raft.requests import MAX_COMMAND_BYTES as MAX_COMMAND_BYTES
+from raft.requests import Requests
+from raft.round_trips import RoundTrips
+from raft.saving import Saver
 from raft.storage.base import LogStore
-from raft.transport import Connection, Identity, Listener, PeerLink
-from raft.wire import encode
+from raft.transport import Connection, Identity, Listener
 
-log = logging.getLogger(__name__)
-
-MAX_COMMAND_BYTES = 128 * 1024
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """How one server takes part in its cluster.
 
-    ``peers`` maps every other member to ``host:port``. ``listen`` is ``host:port``, port 0 for
-    any free one. ``seed`` fixes the election timeouts (None: drawn afresh). An ``attended``
-    server's time stands still until an observer sets its clock.
+    ``peers`` maps other members to ``host:port``, which counts more than what the cluster's
+    configuration says. ``listen`` is ``host:port``, port 0 for any free one; ``advertise`` is
+    where others reach this server, if not there. ``seed`` fixes the election timeouts (None:
+    drawn afresh). An ``attended`` server's time stands still until an observer sets its clock.
     """
 
     core: Config
@@ -71,32 +65,16 @@ class ServerConfig:
     peers: Mapping[ServerId, str]
     seed: int | None = None
     attended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Proposal:
-    """A client that waits for the entry it proposed, known by its index, to be applied."""
-
-    term: Term
-    connection: Connection
-    request_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class _PendingRead:
-    """A client that waits for a read."""
-
-    connection: Connection
-    request_id: int
-    query: bytes
+    advertise: str = ""
+    snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
 
 
 class Server:
     """A member of a cluster, from its start to its end.
 
     ``await start()`` opens the store and the port and returns the address; ``await run()``
-    returns when :meth:`stop` is called, and raises what made the server unable to go on:
-    StorageError, InvariantViolation, or whatever the state machine raised.
+    returns when :meth:`stop` or :meth:`leave` is called, and raises what made the server unable
+    to go on: StorageError, InvariantViolation, or whatever the state machine raised.
     """
 
     def __init__(
@@ -108,11 +86,49 @@ class Server:
     ) -> None:
         self._config = config
         self._store = store
-        self._machine = machine
         self.clock = VirtualClock(rate=0.0 if config.attended else 1.0)
-        recovered = store.load()
+        self.core = self._recover(machine, rules)
+        self.core.take_events()
+        me = config.core.server
+        self._identity = Identity(config.cluster, me, config.secret)
+        self._listener = Listener(self._identity, self)
+        self._links = Links(me, config.peers)
+        self._round_trips = RoundTrips(config.core)
+        self._saver = Saver(
+            store,
+            saved=lambda readys: self._guarded(lambda: self._saved(readys)),
+            failed=self._fail,
+        )
+        self._applier = Applier(
+            self.core,
+            machine,
+            config.snapshots,
+            applied=lambda *what: self._requests.applied(*what),
+            go_on=self._schedule_turn,
+        )
+        self._requests = Requests(
+            self.core,
+            machine,
+            self.clock,
+            take_snapshot=self._applier.want_snapshot,
+            go_on=self._schedule_turn,
+        )
+        self._observers = Observers(lambda: server_state(self.core, self._address))
+        self._barriers: list[tuple[Connection, Barrier]] = []
+        self._address = ""
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for: float | None = None
+        self._clock_was_set = False
+        self._turn_scheduled = False
+        self._leaving = False
+
+    def _recover(self, machine: StateMachine, rules: Rules | None) -> Core:
+        config = self._config
+        recovered = self._store.load()
+        if recovered.snapshot is not None:
+            machine.restore(recovered.snapshot.data)
         seed = None if config.seed is None else config.seed * 1_000_003 + config.core.server
-        self.core = Core(
+        return Core(
             config.core,
             recovered.hard_state,
             recovered.entries,
@@ -121,35 +137,17 @@ class Server:
             rules,
             recovered.snapshot,
         )
-        if recovered.snapshot is not None:
-            machine.restore(recovered.snapshot.data)
-        self.core.take_events()
-        identity = Identity(config.cluster, config.core.server, config.secret)
-        self._listener = Listener(identity, tuple(config.peers), self)
-        self._links = {
-            peer: PeerLink(identity, peer, address) for peer, address in config.peers.items()
-        }
-        self._observers = _Observers(self._state)
-        self._proposals: dict[Index, _Proposal] = {}
-        self._reads: dict[int, _PendingRead] = {}
-        self._confirmed_reads: list[tuple[Index, _PendingRead]] = []
-        self._read_count = 0
-        self._barriers: list[tuple[Connection, Barrier]] = []
-        self._address = ""
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_for: float | None = None
-        self._clock_was_set = False
-        self._turn_scheduled = False
 
     # --- Life ------------------------------------------------------------------------------
 
     async def start(self) -> str:
-        """Listen, call the peers, arm the timer; return ``host:port``. Raises OSError."""
+        """Listen, call the others, arm the timer; return ``host:port``. Raises OSError."""
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._address = await self._listener.start(self._config.listen)
-        for link in self._links.values():
-            link.start()
+        advertised = self._config.advertise or self._address
+        self._follow_configuration()
+        self._links.start(dataclasses.replace(self._identity, address=advertised))
         self._arm_timer()
         return self._address
 
@@ -165,20 +163,37 @@ class Server:
         if not self._ended.done():
             self._ended.set_result(None)
 
-    def _fail(self, error: Exception) -> None:
+    def leave(self) -> None:
+        """Stop, but as a leader let another one take over first (thesis §3.10).
+
+        That is tried for two election timeouts; a second call stops at once.
+        """
+        if self._leaving or self.core.transfer_leadership(None, self.clock.now()) is not None:
+            self.stop()
+            return
+        self._leaving = True
+        _log.info("leadership goes to server %d before this one stops", self.core.transferee)
+        self._loop.call_later(2 * self._config.core.election_timeout_max, self.stop)
+        self._schedule_turn()
+
+    def _stop_if_left(self) -> None:
+        """Stop once somebody else leads and has told this server what became of its clients."""
+        core = self.core
+        replaced = core.role is not Role.LEADER and core.leader is not None
+        if self._leaving and replaced and not self._requests.busy:
+            self.stop()
+
+    def _fail(self, error: BaseException) -> None:
         if not self._ended.done():
             self._ended.set_exception(error)
 
     def _close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for proposal in self._proposals.values():
-            self._reply(proposal, OutcomeUnknown("the server is shutting down"))
-        for read in [*self._reads.values(), *(read for _, read in self._confirmed_reads)]:
-            self._reply(read, NotLeader(None))
-        for link in self._links.values():
-            link.close()
+        self._requests.close()
+        self._links.close()
         self._listener.close()
+        self._saver.close()
         self._store.close()
 
     # --- The turn: everything that came in since the last one -----------------------------------
@@ -198,51 +213,48 @@ class Server:
             self._fail(error)
 
     def _turn(self) -> None:
-        self._turn_scheduled = False
-        while (ready := self.core.ready(self.clock.now())) is not None:
+        self._turn_scheduled = True  # what comes up meanwhile is worked off in this very turn
+        now = self.clock.now()
+        self._requests.reads.ask(now)
+        while (ready := self.core.ready(now)) is not None:
             self._work_off(ready)
+        self._turn_scheduled = False
+        self._applier.work()
         events = self.core.take_events()
-        self._settle_proposals(events)
-        if self.core.role is not Role.LEADER:
-            self._refuse_reads()
-        self._answer_reads()
+        self._requests.settle(events)
+        self._requests.reads.answer()
         self._observers.publish(events, self.clock.now())
         self._answer_barriers()
         self._arm_timer()
+        self._stop_if_left()
 
     def _work_off(self, ready: Ready) -> None:
+        self._follow_configuration()
         # A leader's appends need not wait for its own disk (thesis §10.2.1) ...
         self._send(ready.messages)
-        if ready.hard_state is not None or ready.first_index or ready.snapshot is not None:
-            self._store.save(ready.hard_state, ready.first_index, ready.entries, ready.snapshot)
-        self.core.persisted(ready.number, self.clock.now())
-        # ... but votes and acknowledgements promise what is now on it.
-        self._send(ready.messages_after_persist)
-        if ready.restore and ready.snapshot is not None:
-            self._machine.restore(ready.snapshot.data)
-            self.core.applied(ready.snapshot.index)
-        if ready.committed_entries:
-            self._apply(ready.first_committed, ready.committed_entries)
-        for state in ready.read_states:
-            read = self._reads.pop(state.context, None)
-            if read is not None:
-                self._confirmed_reads.append((state.index, read))
+        # ... but votes and acknowledgements promise what is on it: see ``_saved``.
+        self._saver.save(ready)
+        self._applier.take(ready)
+        self._requests.reads.confirm(ready.read_states)
+
+    def _saved(self, readys: list[Ready]) -> None:
+        for ready in readys:
+            self.core.persisted(ready.number, self.clock.now())
+            self._send(ready.messages_after_persist)
+            if ready.snapshot is not None:
+                self._requests.stored(ready.snapshot)
+        self._schedule_turn()
 
     def _send(self, messages: tuple[Message, ...]) -> None:
         for message in messages:
-            self._links[message.dst].send(message)
+            if isinstance(message, AppendEntries):
+                self._round_trips.sent(message, self.clock.now())
+            self._links.send(message)
 
-    def _apply(self, first_index: Index, entries: tuple[Entry, ...]) -> None:
-        for index, entry in enumerate(entries, first_index):
-            answer = b""
-            if entry.kind is EntryKind.COMMAND:
-                answer = self._machine.apply(index, entry.data)
-            proposal = self._proposals.pop(Index(index), None)
-            if proposal is not None:
-                # Another leader's entry took its place: this command will never be applied.
-                mine = entry.term == proposal.term
-                self._reply(proposal, Result(answer) if mine else NotLeader(self.core.leader))
-        self.core.applied(Index(first_index + len(entries) - 1))
+    def _follow_configuration(self) -> None:
+        core = self.core
+        committed = core.configuration_index <= core.commit_index
+        self._links.follow(core.configuration, committed=committed)
 
     def _arm_timer(self) -> None:
         if self._timer is not None:
@@ -263,96 +275,28 @@ class Server:
 
     # --- Peers (called by the Listener) -----------------------------------------------------------
 
-    def peer_attached(self, peer: ServerId) -> None:
+    def peer_attached(self, peer: ServerId, address: str) -> None:
         """Call a peer that just called us: it is up again, however long it was away."""
-        self._links[peer].wake()
+        self._links.attached(peer, address)
+
+    def peer_lost(self, peer: ServerId) -> None:
+        """Stop calling a server that is no member and has gone."""
+        self._links.lost(peer)
 
     def peer_message(self, message: Message) -> None:
         """Take in a message of another server."""
         self._guarded(lambda: self.core.step(message, self.clock.now()))
         self._schedule_turn()
+        if isinstance(message, AppendEntriesReply):
+            warning = self._round_trips.answered(message, self.clock.now())
+            if warning is not None:
+                _log.warning("%s", warning)
 
     # --- Clients (called by the Listener) ---------------------------------------------------------
 
     def client_request(self, connection: Connection, request: ClientRequest) -> None:
         """Begin a request; its reply follows when it is known."""
-        match request.body:
-            case Propose(data):
-                self._propose(connection, request.id, data)
-            case Read(query):
-                self._read(connection, request.id, query)
-            case StatusQuery():
-                connection.send(encode(ClientReply(request.id, self._status())))
-
-    def _propose(self, connection: Connection, request_id: int, data: bytes) -> None:
-        reply: NotLeader | Rejected
-        if len(data) > MAX_COMMAND_BYTES:
-            reply = Rejected(f"the command has {len(data)} bytes; at most {MAX_COMMAND_BYTES} fit")
-        elif (refusal := self._machine.check(data)) is not None:
-            reply = Rejected(refusal)
-        else:
-            index = self.core.propose(data, self.clock.now())
-            if not isinstance(index, Refused):
-                self._proposals[index] = _Proposal(self.core.term, connection, request_id)
-                self._schedule_turn()
-                return
-            reply = NotLeader(self.core.leader)
-        connection.send(encode(ClientReply(request_id, reply)))
-
-    def _read(self, connection: Connection, request_id: int, query: bytes) -> None:
-        self._read_count += 1
-        leads = self.core.role is Role.LEADER
-        if leads and self.core.read_index(self._read_count, self.clock.now()):
-            self._reads[self._read_count] = _PendingRead(connection, request_id, query)
-            self._schedule_turn()
-        else:
-            connection.send(encode(ClientReply(request_id, NotLeader(self.core.leader))))
-
-    def _settle_proposals(self, events: list[CoreEvent]) -> None:
-        """Tell clients whose entries were removed that this server cannot say what becomes of them.
-
-        Another server may still hold such an entry, win a later election with it and commit it
-        (Figure 8, c and d): "nothing was done" would make the client do it twice.
-        """
-        lost = OutcomeUnknown("another leader's entry took its place in this server's log")
-        for event in events:
-            if isinstance(event, EntriesTruncated):
-                for index in [i for i in self._proposals if i >= event.from_index]:
-                    self._reply(self._proposals.pop(index), lost)
-
-    def _refuse_reads(self) -> None:
-        """Send reads that were not confirmed in time to whoever leads now."""
-        for read in self._reads.values():
-            self._reply(read, NotLeader(self.core.leader))
-        self._reads.clear()
-
-    def _answer_reads(self) -> None:
-        still_waiting = []
-        for index, read in self._confirmed_reads:
-            if index <= self.core.last_applied:
-                self._reply(read, Result(self._machine.query(read.query)))
-            else:
-                still_waiting.append((index, read))
-        self._confirmed_reads = still_waiting
-
-    def _reply(
-        self, to: _Proposal | _PendingRead, body: Result | NotLeader | OutcomeUnknown
-    ) -> None:
-        to.connection.send(encode(ClientReply(to.request_id, body)))
-
-    def _status(self) -> Status:
-        core = self.core
-        return Status(
-            server=core.config.server,
-            role=core.role,
-            term=core.term,
-            voted_for=core.voted_for,
-            leader=core.leader,
-            last_index=core.log.last_index,
-            last_term=core.log.last_term,
-            commit_index=core.commit_index,
-            last_applied=core.last_applied,
-        )
+        self._guarded(lambda: self._requests.begin(connection, request))
 
     # --- Observers (called by the Listener) -----------------------------------------------------
 
@@ -389,13 +333,14 @@ class Server:
         self.core.campaign(self.clock.now())
 
     def _answer_barriers(self) -> None:
+        """Answer those whose messages are worked off, to the last thing that follows from them."""
+        if self._saver.busy or self._applier.busy:
+            return
         waiting = []
         for connection, barrier in self._barriers:
             if self._listener.peer_messages_received >= barrier.received:
-                sent = sum(link.messages_sent for link in self._links.values())
-                self._observers.answer(
-                    connection, BarrierReached(barrier.token, sent), self.clock.now()
-                )
+                reached = BarrierReached(barrier.token, self._links.messages_sent)
+                self._observers.answer(connection, reached, self.clock.now())
             else:
                 waiting.append((connection, barrier))
         self._barriers = waiting
@@ -403,79 +348,5 @@ class Server:
     def connection_lost(self, connection: Connection) -> None:
         """Forget whoever was at the other end."""
         self._observers.remove(connection)
+        self._requests.forget(connection)
         self._barriers = [(c, b) for c, b in self._barriers if c is not connection]
-
-    def _state(self) -> ServerState:
-        core = self.core
-        return ServerState(
-            server=core.config.server,
-            pid=os.getpid(),
-            address=self._address,
-            role=core.role,
-            term=core.term,
-            voted_for=core.voted_for,
-            leader=core.leader,
-            first_index=core.log.first_index,
-            entries=core.log.entries(core.log.first_index, core.log.last_index),
-            commit_index=core.commit_index,
-            last_applied=core.last_applied,
-            votes=tuple(sorted(core.votes)),
-            progress=tuple(
-                FollowerProgress(peer, p.next_index, p.match_index)
-                for peer, p in core.progress.items()
-            ),
-            timer_kind=core.timer_kind,
-            timer_deadline=core.deadline,
-            timer_interval=core.timer_interval,
-            snapshot_term=core.log.prev_term,
-            configuration=ConfigurationChanged(
-                core.configuration_index,
-                core.configuration.voters,
-                core.configuration.outgoing,
-                core.configuration.learners,
-            ),
-        )
-
-
-class _Observers:
-    """Those who watch, and never slow the server.
-
-    One that reads too slowly misses something, is told how much, and gets the whole state again.
-    """
-
-    def __init__(self, state: Callable[[], ServerState]) -> None:
-        self._state = state
-        self._lost: dict[Connection, int] = {}
-
-    def add(self, connection: Connection, virtual_time: float) -> None:
-        self._lost[connection] = 0
-        self.answer(connection, self._state(), virtual_time)
-
-    def remove(self, connection: Connection) -> None:
-        self._lost.pop(connection, None)
-
-    def answer(self, connection: Connection, event: ObservedEvent, virtual_time: float) -> bool:
-        return connection.send(encode(Observation(virtual_time, time.monotonic(), event)))
-
-    def publish(self, events: list[CoreEvent], virtual_time: float) -> None:
-        if not events or not self._lost:
-            return
-        now = time.monotonic()
-        frames = [encode(Observation(virtual_time, now, event)) for event in events]
-        for connection, lost in self._lost.items():
-            if lost and not self._catch_up(connection, lost, virtual_time):
-                self._lost[connection] += len(frames)
-                continue
-            if lost:
-                # The whole state, just sent, already tells of these events.
-                self._lost[connection] = 0
-                continue
-            for position, frame in enumerate(frames):
-                if not connection.send(frame):
-                    self._lost[connection] = len(frames) - position
-                    break
-
-    def _catch_up(self, connection: Connection, lost: int, virtual_time: float) -> bool:
-        return self.answer(connection, ObservationsLost(lost), virtual_time) and self.answer(
-            connection, self._state(), virtual_time
-        )

@@ -32,6 +32,7 @@ class _OneLine(logging.Formatter):
 def serve(config: ServerConfig, data: Path) -> int:
     """Run a server until it is told to stop (SIGTERM, SIGINT) and return the exit status.
 
+    A leader hands its leadership over first; a second signal stops it at once.
     The first line on standard output says, as JSON, who listens where; everything else is
     logged to standard error. An attended server also stops when its standard input ends.
     """
@@ -64,7 +65,9 @@ def _report_recovery(server: Server, wal: Wal) -> None:
     if wal.dropped_tail:
         _log.warning("%s: dropped %d bytes of an unfinished write", wal.path, wal.dropped_tail)
     core = server.core
-    _log.info("%s: term %d, %d entries", wal.path, core.term, core.log.last_index)
+    count = core.log.last_index - core.log.prev_index
+    behind = f" behind a snapshot up to {core.snapshot.index}" if core.snapshot else ""
+    _log.info("%s: term %d, %d entries%s", wal.path, core.term, count, behind)
 
 
 async def _run(server: Server, config: ServerConfig) -> int:
@@ -76,7 +79,7 @@ async def _run(server: Server, config: ServerConfig) -> int:
         return FAILED
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, server.stop)
+        loop.add_signal_handler(signal_number, server.leave)
     if config.attended:
         _stop_when_input_ends(loop, server)
     announcement = {"server": config.core.server, "pid": os.getpid(), "address": address}

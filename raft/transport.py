@@ -17,7 +17,7 @@ import ipaddress
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol, get_args
 
@@ -29,6 +29,7 @@ from raft.frames import (
     Control,
     Frame,
     Observation,
+    Preamble,
     RefusalReason,
     Refused,
 )
@@ -58,7 +59,7 @@ MAX_UNPROVEN = 32
 """Connections in the handshake; one more, and the oldest of them is closed."""
 
 MAX_CALLERS = 64
-"""Clients, and observers, that one server serves at once. Of each peer it keeps one connection."""
+"""Clients, observers, and peers, that one server hears at once; of each peer one connection."""
 
 MAX_UNSENT = 8 * 1024 * 1024
 """Bytes that may wait for one end of a connection to read them."""
@@ -239,8 +240,14 @@ class Handlers(Protocol):
     It closes the one connection that it happened on and reaches the loop's exception handler.
     """
 
-    def peer_attached(self, peer: ServerId) -> None:
-        """Note that a peer opened its connection to us: it is up, so ``PeerLink.wake`` its link."""
+    def peer_attached(self, peer: ServerId, address: str) -> None:
+        """Note that a peer opened its connection to us: it is up, so ``PeerLink.wake`` its link.
+
+        ``address`` is where it says that it listens: not checked, empty if it does not say.
+        """
+
+    def peer_lost(self, peer: ServerId) -> None:
+        """Note that a peer's connection to us is gone."""
 
     def peer_message(self, message: Message) -> None:
         """Take a message to this server; it is from the peer that it names."""
@@ -259,16 +266,12 @@ class Handlers(Protocol):
 
 
 class Listener:
-    """The one TCP port of a server: handshakes, limits, and who may say what.
+    """The one TCP port of a server: handshakes, limits, and who may say what."""
 
-    ``peers`` are the other servers of the cluster.
-    """
-
-    def __init__(self, identity: Identity, peers: Collection[ServerId], handlers: Handlers) -> None:
+    def __init__(self, identity: Identity, handlers: Handlers) -> None:
         self.peer_messages_received = 0
         """Peer messages handed to ``peer_message`` so far."""
         self._identity = identity
-        self._peers = frozenset(peers)
         self._handlers = handlers
         self._server: asyncio.Server | None = None
         self._unproven: dict[Connection, asyncio.TimerHandle] = {}
@@ -294,7 +297,7 @@ class Listener:
             connection.close("the server stops")
 
     def _accept(self) -> Connection:
-        handshake = ServerHandshake(self._identity, self._peers)
+        handshake = ServerHandshake(self._identity)
         connection = Connection(
             receive=lambda frame: self._prove(connection, handshake, frame),
             lost=lambda reason: self._forget(connection, reason),
@@ -315,8 +318,7 @@ class Listener:
         try:
             welcome = handshake.receive(frame)
             assert handshake.preamble is not None
-            if handshake.preamble.caller is not Caller.PEER:
-                self._require_room(handshake.preamble.caller)
+            self._require_room(handshake.preamble)
         except HandshakeError as refusal:
             connection.send(Refused(refusal.reason, refusal.detail))
             connection.close(f"refused: {refusal.detail}")
@@ -324,20 +326,26 @@ class Listener:
         if welcome is not None:
             connection.send(welcome)
         else:
-            self._admit(connection, handshake.preamble.caller, handshake.preamble.src)
+            self._admit(connection, handshake.preamble)
 
-    def _require_room(self, caller: Caller) -> None:
-        if sum(connection.caller is caller for connection in self._callers) >= MAX_CALLERS:
+    def _require_room(self, preamble: Preamble) -> None:
+        caller = preamble.caller
+        if caller is Caller.PEER:
+            others = self._peer_connections.keys() - {preamble.src}
+            full = len(others) >= MAX_CALLERS
+        else:
+            full = sum(connection.caller is caller for connection in self._callers) >= MAX_CALLERS
+        if full:
             raise HandshakeError(
                 RefusalReason.BUSY, f"{MAX_CALLERS} {caller.name.lower()}s are connected already"
             )
 
-    def _admit(self, connection: Connection, caller: Caller, src: ServerId) -> None:
+    def _admit(self, connection: Connection, preamble: Preamble) -> None:
         self._unproven.pop(connection).cancel()
-        connection.caller = caller
+        connection.caller = caller = preamble.caller
         connection.splitter.limit = MAX_FRAME
         if caller is Caller.PEER:
-            self._admit_peer(connection, src)
+            self._admit_peer(connection, preamble)
             return
         self._callers.add(connection)
         if caller is Caller.CLIENT:
@@ -347,14 +355,15 @@ class Listener:
             connection.receive = partial(self._from_observer, connection)
             self._handlers.observer_attached(connection)
 
-    def _admit_peer(self, connection: Connection, src: ServerId) -> None:
+    def _admit_peer(self, connection: Connection, preamble: Preamble) -> None:
+        src = preamble.src
         # The old connection of a peer that calls anew may never be closed from its side.
         if src in self._peer_connections:
             self._peer_connections[src].close(f"server {src} opened a new connection")
         connection.peer = src
         connection.receive = partial(self._from_peer, connection)
         self._peer_connections[src] = connection
-        self._handlers.peer_attached(src)
+        self._handlers.peer_attached(src, preamble.address)
 
     def _from_peer(self, connection: Connection, frame: Frame) -> None:
         if not isinstance(frame, get_args(Message)):
@@ -389,6 +398,7 @@ class Listener:
             self._handlers.connection_lost(connection)
         elif connection.peer and self._peer_connections.get(connection.peer) is connection:
             del self._peer_connections[connection.peer]
+            self._handlers.peer_lost(connection.peer)
 
 
 # --- The caller's side -----------------------------------------------------------------------

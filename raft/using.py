@@ -1,4 +1,4 @@
-"""``raft put``, ``get``, ``delete``, ``status``: ask a cluster, and print its answer."""
+"""The commands of ``raft`` that ask a cluster, or change it: ask, and print the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raft.client import Raft
 from raft.codec import DecodeError
 from raft.core.messages import ServerId
 from raft.errors import RefusedError, UnreachableError
-from raft.frames import Status
+from raft.frames import Consistency, Members, Status
 from raft.machine.kv import (
     Command,
     Delete,
@@ -33,7 +33,7 @@ class CannotError(Exception):
 
 def use(raft: Raft, options: Namespace) -> None:
     """Carry out ``options.command`` and print the answer. Raises RaftError, CannotError."""
-    operation = {"put": _put, "get": _get, "delete": _delete, "status": _status}[options.command]
+    operation = _OPERATIONS[options.command]
 
     async def work() -> None:
         async with raft:
@@ -62,7 +62,9 @@ async def _change(raft: Raft, options: Namespace, command: Command) -> None:
 
 
 async def _get(raft: Raft, options: Namespace) -> None:
-    answer = decode_answer(await raft.read(encode_query(Get(options.key)), options.timeout))
+    query = encode_query(Get(options.key))
+    consistency = Consistency[options.consistency]
+    answer = decode_answer(await raft.read(query, options.timeout, consistency=consistency))
     if not isinstance(answer, Value):
         raise CannotError(f"the cluster answered {answer}")
     if not answer.found:
@@ -74,6 +76,9 @@ async def _get(raft: Raft, options: Namespace) -> None:
         sys.stdout.flush()
 
 
+# --- Servers ---------------------------------------------------------------------------------
+
+
 async def _status(raft: Raft, options: Namespace) -> None:
     async def ask(server: ServerId) -> Status | UnreachableError:
         try:
@@ -81,13 +86,20 @@ async def _status(raft: Raft, options: Namespace) -> None:
         except UnreachableError as error:
             return error
 
-    answers = await asyncio.gather(*map(ask, raft.servers))
-    rows = [["server", "address", "role", "term", "vote", "leader", "last", "commit", "applied"]]
-    for (server, address), answer in zip(raft.servers.items(), answers, strict=True):
+    servers = raft.servers
+    answers = await asyncio.gather(*map(ask, servers))
+    rows = [_STATUS]
+    for (server, address), answer in zip(servers.items(), answers, strict=True):
         rows.append([str(server), address, *_in_words(address, answer)])
     _print_table(rows)
     if all(isinstance(answer, UnreachableError) for answer in answers):
         raise CannotError("no server answered")
+
+
+_STATUS = [
+    *("server", "address", "role", "term", "vote", "leader"),
+    *("last", "commit", "applied", "snapshot", "members"),
+]
 
 
 def _in_words(address: str, answer: Status | UnreachableError) -> list[str]:
@@ -101,13 +113,113 @@ def _in_words(address: str, answer: Status | UnreachableError) -> list[str]:
         answer.last_index,
         answer.commit_index,
         answer.last_applied,
+        answer.snapshot_index or None,
     )
-    return [answer.role.name.lower(), *("-" if n is None else str(n) for n in numbers)]
+    role = answer.role.name.lower().replace("_", "-")
+    return [role, *("-" if n is None else str(n) for n in numbers), _members_in_words(answer)]
+
+
+def _members_in_words(known: Status | Members) -> str:
+    """Return ``1 2 3``, with learners as ``4?``; joint: ``1 2 3 → 1 2 4``."""
+    voters = [str(server) for server in known.voters]
+    learners = [f"{server}?" for server in known.learners]
+    before = [*map(str, known.outgoing), "→"] if known.outgoing else []
+    return " ".join([*before, *voters, *learners]) or "none yet"
+
+
+async def _transfer(raft: Raft, options: Namespace) -> None:
+    leader = await raft.transfer_leadership(options.id, options.timeout)
+    print(f"server {leader} leads")
+
+
+async def _snapshot(raft: Raft, options: Namespace) -> None:
+    index = await raft.snapshot(options.id, options.timeout)
+    print(f"the snapshot stands for the log up to {index}" if index else "nothing is applied yet")
+
+
+# --- Members ---------------------------------------------------------------------------------
+
+
+async def _members(raft: Raft, options: Namespace) -> None:
+    _print_members(await raft.members(options.timeout))
+
+
+def _print_members(members: Members) -> None:
+    addresses = {known.server: known.address for known in members.addresses}
+    logs = {
+        known.follower: f"{known.match_index} of {members.last_index}" for known in members.progress
+    }
+    rows = [["server", "address", "part", "log"]]
+    for server in sorted({*members.voters, *members.outgoing, *members.learners}):
+        log = str(members.last_index) if server == members.leader else logs.get(server, "-")
+        rows.append([str(server), addresses.get(server, "-"), _part(server, members), log])
+    _print_table(rows)
+    if not members.committed:
+        print("the last change is not committed yet")
+
+
+def _part(server: ServerId, members: Members) -> str:
+    """Return what a server is in the cluster; while the configuration is joint, what it becomes."""
+    voter = server in members.voters
+    if members.outgoing and voter != (server in members.outgoing):
+        return (
+            "becomes voter"
+            if voter
+            else "leaves"
+            if server not in members.learners
+            else "becomes learner"
+        )
+    part = "voter" if voter else "learner"
+    return f"{part}, leads" if server == members.leader else part
+
+
+async def _add(raft: Raft, options: Namespace) -> None:
+    server, address = options.id, options.address
+    members = await raft.members(options.timeout)
+    if server in members.voters:
+        print(f"server {server} is a voter already")
+    else:
+        members = await raft.add_learner(server, address, options.timeout)
+        print(f"server {server} is a learner", flush=True)
+        if not options.learner:
+            print("waiting until it has the log", flush=True)
+            members = await raft.add_voter(server, address, options.timeout)
+            print(f"server {server} is a voter")
+    _print_members(members)
+
+
+async def _promote(raft: Raft, options: Namespace) -> None:
+    _print_members(await raft.promote(options.id, options.timeout))
+
+
+async def _demote(raft: Raft, options: Namespace) -> None:
+    _print_members(await raft.demote(options.id, options.timeout))
+
+
+async def _remove(raft: Raft, options: Namespace) -> None:
+    members = await raft.remove(options.id, options.timeout)
+    print(f"server {options.id} is no member; its process may be stopped")
+    _print_members(members)
+
+
+_OPERATIONS = {
+    "put": _put,
+    "get": _get,
+    "delete": _delete,
+    "status": _status,
+    "members": _members,
+    "add": _add,
+    "promote": _promote,
+    "demote": _demote,
+    "remove": _remove,
+    "transfer": _transfer,
+    "snapshot": _snapshot,
+}
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print columns, each as wide as its widest cell that has another one to its right."""
-    widths = [0] * len(rows[0])
+    widths = [0] * max(map(len, rows))
     for row in rows:
         for column, cell in enumerate(row[:-1]):
             widths[column] = max(widths[column], len(cell))

@@ -58,6 +58,9 @@ struct Preamble {
   # The server it wants.
   nonce @5 :Data;
   # 32 fresh random bytes.
+  address @6 :Text;
+  # Where the caller itself listens, if it is a peer: a server that does not know it yet answers
+  # there. Empty: it does not say.
 }
 
 struct Welcome {

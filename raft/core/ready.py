@@ -54,6 +54,8 @@ class Refusal(enum.IntEnum):
     """The configuration is no longer the one that the change was meant for."""
     IMPOSSIBLE = 6
     """The change, or the target, makes no sense; the detail says why."""
+    GIVEN_UP = 7
+    """Leadership was not handed over in time, or another server was elected meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ from raft.core.events import (
     VoteCast,
     VoteReceived,
 )
+from raft.core.membership import AddLearner, AddVoter, Demote, Remove
 from raft.core.messages import (
     AlreadyVoted,
     Appended,
@@ -64,15 +65,23 @@ from raft.core.messages import (
     StaleTerm,
     TimeoutNow,
 )
+from raft.core.ready import Refusal
 from raft.frames import (
+    Address,
     Barrier,
     BarrierReached,
     Caller,
     Campaign,
+    ChangeMembers,
     ClientReply,
     ClientRequest,
+    Consistency,
+    Declined,
     FireTimer,
     FollowerProgress,
+    ForgetLeader,
+    Members,
+    MembersQuery,
     NotLeader,
     Observation,
     ObservationsLost,
@@ -87,8 +96,12 @@ from raft.frames import (
     Result,
     ServerState,
     SetClock,
+    SnapshotTaken,
     Status,
     StatusQuery,
+    TakeSnapshot,
+    TransferLeadership,
+    Transferred,
     Welcome,
 )
 from raft.wire import encode
@@ -99,6 +112,18 @@ ENTRIES = (
     Entry(term=1, kind=EntryKind.NOOP),
     Entry(term=1, kind=EntryKind.COMMAND, data=b"x=1"),
     Entry(term=3, kind=EntryKind.COMMAND, data=bytes(range(256))),
+)
+
+MEMBERS = Members(
+    index=9,
+    committed=False,
+    voters=(1, 2, 6),
+    outgoing=(1, 2, 3),
+    learners=(4,),
+    addresses=(Address(2, "127.0.0.1:7002"), Address(6, "127.0.0.1:7006")),
+    progress=(FollowerProgress(2, 13, 12), FollowerProgress(6, 1, 0)),
+    last_index=12,
+    leader=1,
 )
 
 _EVENTS = (
@@ -150,6 +175,7 @@ _EVENTS = (
 SAMPLES = (
     Preamble(1, "würfel", Caller.PEER, 1, 2, bytes(range(32))),
     Preamble(1, "lab", Caller.OBSERVER, 0, 5, bytes(32)),
+    Preamble(1, "würfel", Caller.PEER, 1, 2, bytes(range(32)), "127.0.0.1:7001"),
     Welcome(bytes(range(32)), bytes(range(32, 64))),
     Proof(bytes(range(64, 96))),
     Refused(RefusalReason.CLUSTER, "this server belongs to another cluster"),
@@ -175,12 +201,26 @@ SAMPLES = (
     ClientRequest(1, StatusQuery()),
     ClientRequest(2, Propose(b"put x 1")),
     ClientRequest(3, Read(b"get x")),
-    ClientReply(1, Status(2, Role.FOLLOWER, 3, None, 1, 9, 3, 8, 8)),
+    ClientRequest(4, Read(b"get x", Consistency.LEASE)),
+    ClientRequest(5, MembersQuery()),
+    ClientRequest(6, ChangeMembers((AddVoter(6, "127.0.0.1:7006"), Remove(1)), True, 7)),
+    ClientRequest(7, ChangeMembers((AddLearner(6, "[::1]:7006"), Demote(2)), False, 0)),
+    ClientRequest(8, TransferLeadership(3)),
+    ClientRequest(9, TransferLeadership(None)),
+    ClientRequest(10, TakeSnapshot()),
+    ClientRequest(11, ForgetLeader()),
+    ClientReply(1, Status(2, Role.FOLLOWER, 3, None, 1, 9, 3, 8, 8, 0, 0, (1, 2, 3), (), ())),
     ClientReply(2, Result(b"done")),
     ClientReply(3, NotLeader(4)),
     ClientReply(4, NotLeader(None)),
     ClientReply(5, OutcomeUnknown("leadership was lost")),
     ClientReply(6, Rejected("the key is too long")),
+    ClientReply(7, NotLeader(6, "127.0.0.1:7006"), configuration=9),
+    ClientReply(8, Declined(Refusal.CHANGE_IN_PROGRESS, "the change at index 9 is not over")),
+    ClientReply(9, MEMBERS, configuration=9),
+    ClientReply(10, Transferred(3)),
+    ClientReply(11, SnapshotTaken(100)),
+    ClientReply(12, Status(4, Role.PRE_CANDIDATE, 3, 1, 1, 9, 3, 8, 8, 5, 9, (1, 2), (3,), (4,))),
     *(Observation(12.34, 5678.5, event) for event in _EVENTS),
     SetClock(virtual=1.5, monotonic=2.5, rate=0.05),
     FireTimer(),

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from raft import client
+from raft import asking
 from raft.client import Raft
 from raft.core.events import Role
 from raft.core.messages import Index, Message, ServerId, Term
@@ -31,11 +31,11 @@ from raft.frames import (
     Propose,
     Read,
     Rejected,
+    Reply,
+    Request,
     Result,
     Status,
-    StatusQuery,
 )
-from raft.line import Reply
 from raft.transport import Connection, Identity, Listener
 
 CLUSTER = "test"
@@ -46,7 +46,10 @@ Script = Callable[[ClientRequest, Connection], Reply | None]
 
 
 def status(server: ServerId) -> Status:
-    return Status(server, Role.FOLLOWER, Term(1), None, None, Index(0), Term(0), Index(0), Index(0))
+    return Status(
+        *(server, Role.FOLLOWER, Term(1), None, None, Index(0), Term(0), Index(0), Index(0)),
+        *(Index(0), Index(0), (ONE, TWO), (), ()),
+    )
 
 
 def says(reply: Reply) -> Script:
@@ -70,7 +73,7 @@ class Scripted:
         self.requests: list[ClientRequest] = []
         self.connections: set[Connection] = set()
         self.asked = asyncio.Event()
-        self._listener = Listener(Identity(CLUSTER, server, secret), (), self)
+        self._listener = Listener(Identity(CLUSTER, server, secret), self)
 
     async def start(self) -> str:
         return await self._listener.start("127.0.0.1:0")
@@ -79,7 +82,7 @@ class Scripted:
         self._listener.close()
 
     @property
-    def bodies(self) -> list[Propose | Read | StatusQuery]:
+    def bodies(self) -> list[Request]:
         return [request.body for request in self.requests]
 
     def client_request(self, connection: Connection, request: ClientRequest) -> None:
@@ -91,7 +94,8 @@ class Scripted:
             connection.send(ClientReply(request.id, reply))
 
     def connection_lost(self, connection: Connection) -> None: ...
-    def peer_attached(self, peer: ServerId) -> None: ...
+    def peer_attached(self, peer: ServerId, address: str) -> None: ...
+    def peer_lost(self, peer: ServerId) -> None: ...
     def peer_message(self, message: Message) -> None: ...
     def observer_attached(self, connection: Connection) -> None: ...
     def control(self, connection: Connection, control: Control) -> None: ...
@@ -117,7 +121,7 @@ def mute() -> Iterator[str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PATIENCE", 0.05)
+    monkeypatch.setattr(asking, "PATIENCE", 0.05)
 
 
 Ask = Callable[[Raft], Awaitable[bytes]]

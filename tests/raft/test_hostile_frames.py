@@ -326,6 +326,7 @@ class TestAmplification:
         """Under the library's own limits a hundred bytes of these cost 12 s."""
         builder = load_schema("raft").Envelope.new_message()
         server_state = builder.init("observation").init("event").init("serverState")
+        server_state.init("configuration")
         server_state.init("progress", 1)
         frame = bytearray(builder.to_bytes())
         # The tag word of an inline composite list: its elements, and their size.
@@ -338,7 +339,9 @@ class TestAmplification:
     @pytest.mark.parametrize("count", [1_000, 1_000_000, 2**29 - 1])
     def test_a_list_of_a_million_voids(self, count):
         builder = load_schema("raft").Envelope.new_message()
-        builder.init("observation").init("event").init("serverState").votes = [7]
+        server_state = builder.init("observation").init("event").init("serverState")
+        server_state.init("configuration")
+        server_state.votes = [7]
         frame = bytearray(builder.to_bytes())
         pointer = frame.index(((1 << 3) | 5).to_bytes(4, "little"), 16)
         assert decode(bytes(frame)).event.votes == (7,)

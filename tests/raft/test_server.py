@@ -29,6 +29,8 @@ from raft.frames import (
     Propose,
     Read,
     Rejected,
+    Reply,
+    Request,
     Result,
     ServerState,
     SetClock,
@@ -103,7 +105,7 @@ class Seat:
                 await self._changed.wait()
         return next(filter(wanted, self.seen))
 
-    async def ask(self, body: Propose | Read | StatusQuery) -> object:
+    async def ask(self, body: Request) -> Reply:
         replies: asyncio.Queue[Frame] = asyncio.Queue()
         me = self.server.core.config.server
         connection = await connect(

@@ -75,6 +75,12 @@ class TestGolden:
     def test_every_frame_type_has_samples(self):
         assert {type(sample) for sample in SAMPLES} == set(typing.get_args(Frame))
 
+    def test_what_older_servers_wrote_means_what_it_meant(self):
+        """Before these frames had their newest fields; their absence is the default."""
+        lines = (GOLDEN / "older.hex").read_text().splitlines()
+        meanings = [f"# {decode(bytes.fromhex(written))!r}" for written in lines[1::2]]
+        assert meanings == lines[::2]
+
     @pytest.mark.parametrize("name", sorted(golden_lines()))
     def test_the_bytes_are_those_of_old(self, name):
         assert (GOLDEN / f"{name}.hex").read_text().splitlines() == golden_lines()[name]

@@ -1,0 +1,88 @@
+"""Changes of the members, carried through: look, ask for what is missing, look again.
+
+An answer that is lost does no harm, because the next look shows what became of the change; and
+a change is asked for only if the members are still those that were looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from raft.core.membership import Change
+from raft.core.messages import ServerId
+from raft.errors import ConfigurationMovedError, LaggingError, OutcomeUnknownError
+from raft.frames import Members
+
+if TYPE_CHECKING:
+    from raft.client import Raft
+
+LOOK_SECONDS = 0.05
+"""Real seconds between two looks."""
+ROUND_SECONDS = 0.3
+"""A learner that gets what is new within this time lags no more than a voter may."""
+
+Changes = tuple[Change, ...]
+Plan = Callable[[Members], Changes]
+"""What is missing, with these members. It raises a RaftError if that cannot be reached."""
+
+
+class Deadline:
+    """The end of what takes several requests."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._end = asyncio.get_running_loop().time() + timeout
+
+    @property
+    def left(self) -> float:
+        """The real seconds that are left, at least 0."""
+        return max(0.0, self._end - asyncio.get_running_loop().time())
+
+    def __str__(self) -> str:
+        return f"{self._timeout:g} s"
+
+
+async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASYNC109
+    """Change the members until ``plan`` finds nothing missing; return them, committed."""
+    deadline = Deadline(timeout)
+    while True:
+        members = await raft.members(deadline.left)
+        changes = plan(members)
+        try:
+            if changes:
+                members = await raft.change_members(changes, deadline.left, members.index)
+        except (ConfigurationMovedError, OutcomeUnknownError):
+            if not deadline.left:
+                raise
+        else:
+            if members.committed and not plan(members):
+                return members
+            if not deadline.left:
+                raise OutcomeUnknownError(f"the change is not committed after {deadline}")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def wait_until_caught_up(raft: Raft, server: ServerId, deadline: Deadline) -> None:
+    """Wait until a learner has the log (thesis §4.2.1). Raises LaggingError.
+
+    It gets the log in rounds: all that there is when a round begins. While that takes long,
+    much is new by its end; a short round shows that the learner keeps up.
+    """
+    while True:
+        begun, goal = deadline.left, (await raft.members(deadline.left)).last_index
+        while (has := await _matched(raft, server, deadline)) < goal:
+            if deadline.left < LOOK_SECONDS:
+                raise LaggingError(
+                    f"server {server} has the log up to {has} of {goal} after {deadline}; "
+                    "it stays a learner"
+                )
+            await asyncio.sleep(LOOK_SECONDS)
+        if begun - deadline.left < ROUND_SECONDS:
+            return
+
+
+async def _matched(raft: Raft, server: ServerId, deadline: Deadline) -> int:
+    members = await raft.members(deadline.left)
+    return max((p.match_index for p in members.progress if p.follower == server), default=0)

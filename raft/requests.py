@@ -1,0 +1,356 @@
+"""What clients ask of a server, from the request to its reply: each gets exactly one.
+
+A command or a change that was appended is answered when it is applied or committed; if it is
+lost on the way, its outcome is unknown, because another server may still hold it, win a later
+election with it and commit it (Figure 8, c and d). "Nothing was done" would make the client do
+it twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from raft.clock import VirtualClock
+from raft.core.core import Core
+from raft.core.events import (
+    CoreEvent,
+    EntriesTruncated,
+    LeaderChanged,
+    Role,
+    SnapshotInstalled,
+    TransferChanged,
+)
+from raft.core.log import Snapshot
+from raft.core.messages import Entry, Index, ServerId, Term
+from raft.core.ready import Refusal, Refused
+from raft.frames import (
+    Address,
+    ChangeMembers,
+    ClientReply,
+    ClientRequest,
+    Consistency,
+    Declined,
+    FollowerProgress,
+    ForgetLeader,
+    Members,
+    MembersQuery,
+    NotLeader,
+    OutcomeUnknown,
+    Propose,
+    Read,
+    Rejected,
+    Reply,
+    Result,
+    SnapshotTaken,
+    Status,
+    StatusQuery,
+    TakeSnapshot,
+    TransferLeadership,
+    Transferred,
+)
+from raft.machine.base import StateMachine
+from raft.reads import MAX_WAITING, Reads, WaitingRead
+from raft.transport import Connection
+from raft.wire import encode
+
+MAX_COMMAND_BYTES = 128 * 1024
+
+_LOST = OutcomeUnknown("another leader's entry took its place in this server's log")
+_SKIPPED = OutcomeUnknown("a leader's snapshot stands for it by now, without its answer")
+_STOPPING = OutcomeUnknown("the server is shutting down")
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """Who waits for which reply."""
+
+    connection: Connection
+    request_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Proposal:
+    """A command that was appended in ``term``, and who waits for it to be applied."""
+
+    term: Term
+    client: _Client
+
+
+class Requests:
+    """The requests of one server's clients.
+
+    ``take_snapshot`` asks for a snapshot of what is applied; ``go_on`` is called when the core
+    has work to hand out.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        machine: StateMachine,
+        clock: VirtualClock,
+        *,
+        take_snapshot: Callable[[], None],
+        go_on: Callable[[], None],
+    ) -> None:
+        self.reads = Reads(core)
+        self._core = core
+        self._machine = machine
+        self._clock = clock
+        self._take_snapshot = take_snapshot
+        self._go_on = go_on
+        self._proposals: dict[Index, _Proposal] = {}
+        self._changes: dict[Index, _Client] = {}
+        self._transfers: list[tuple[ServerId | None, _Client]] = []
+        self._snapshots: list[tuple[Index, _Client]] = []
+
+    @property
+    def busy(self) -> bool:
+        """Some client waits for an entry."""
+        return bool(self._proposals or self._changes)
+
+    def begin(self, connection: Connection, request: ClientRequest) -> None:
+        """Begin a request; its reply follows when it is known."""
+        client = _Client(connection, request.id)
+        match request.body:
+            case Propose(data):
+                self._propose(client, data)
+            case Read(query, consistency):
+                self._read(client, query, consistency)
+            case StatusQuery():
+                self._reply(client, self._status())
+            case MembersQuery():
+                self._query_members(client)
+            case ChangeMembers() as change:
+                self._change(client, change)
+            case TransferLeadership(to):
+                self._transfer(client, to)
+            case TakeSnapshot():
+                self._snapshot(client)
+            case ForgetLeader():
+                self._core.forget_leader()
+                self._go_on()
+                self._reply(client, self._status())
+
+    def _reply(self, client: _Client, body: Reply) -> None:
+        reply = ClientReply(client.request_id, body, self._core.configuration_index)
+        client.connection.send(encode(reply))
+
+    def _decline(self, client: _Client, refused: Refused) -> None:
+        declined = Declined(refused.reason, refused.detail)
+        not_leader = refused.reason is Refusal.NOT_LEADER
+        self._reply(client, self._not_leader() if not_leader else declined)
+
+    def _not_leader(self) -> NotLeader:
+        leader = self._core.leader
+        address = "" if leader is None else self._core.configuration.address(leader)
+        return NotLeader(leader, address)
+
+    # --- Commands --------------------------------------------------------------------------------
+
+    def _propose(self, client: _Client, data: bytes) -> None:
+        if len(data) > MAX_COMMAND_BYTES:
+            too_long = f"the command has {len(data)} bytes; at most {MAX_COMMAND_BYTES} fit"
+            self._reply(client, Rejected(too_long))
+        elif (refusal := self._machine.check(data)) is not None:
+            self._reply(client, Rejected(refusal))
+        else:
+            index = self._core.propose(data, self._clock.now())
+            if isinstance(index, Refused):
+                self._decline(client, index)
+                return
+            self._proposals[index] = _Proposal(self._core.term, client)
+            self._go_on()
+
+    def applied(self, index: Index, entry: Entry, answer: bytes) -> None:
+        """Answer whoever proposed the entry that was just applied."""
+        proposal = self._proposals.pop(index, None)
+        if proposal is not None:
+            # Another leader's entry took its place: this command will never be applied.
+            mine = entry.term == proposal.term
+            self._reply(proposal.client, Result(answer) if mine else self._not_leader())
+
+    # --- Reads -----------------------------------------------------------------------------------
+
+    def _read(self, client: _Client, query: bytes, consistency: Consistency) -> None:
+        def answer() -> None:
+            self._reply(client, Result(self._machine.query(query)))
+
+        if consistency is Consistency.STALE:
+            answer()
+            return
+        if consistency is Consistency.LEASE:
+            if self._core.role is not Role.LEADER:
+                # A lease is the leader's; through another server it would save nothing.
+                self._reply(client, self._not_leader())
+                return
+            index = self._core.lease_read(self._clock.now())
+            if index is not None:
+                self._wait(client, answer, index)
+                return
+        self._wait(client, answer)
+
+    def _wait(
+        self, client: _Client, answer: Callable[[], None], index: Index | None = None
+    ) -> None:
+        """Answer once ``index`` is applied, or (None) when the leader says what must be."""
+        if len(self.reads) >= MAX_WAITING:
+            self._reply(client, Declined(Refusal.BUSY, f"{MAX_WAITING} reads wait already"))
+            return
+
+        def refuse() -> None:
+            self._reply(client, self._not_leader())
+
+        read = WaitingRead(client.connection, answer, refuse)
+        if index is None:
+            self.reads.begin(read)
+        else:
+            self.reads.begin_at(index, read)
+        self._go_on()
+
+    # --- Members ---------------------------------------------------------------------------------
+
+    def _query_members(self, client: _Client) -> None:
+        if self._core.role is Role.LEADER:
+            self._wait(client, lambda: self._reply(client, self._members()))
+        else:
+            self._reply(client, self._not_leader())
+
+    def _change(self, client: _Client, change: ChangeMembers) -> None:
+        index = self._core.propose_change(
+            change.changes,
+            self._clock.now(),
+            change.expected_index if change.compare else None,
+        )
+        if isinstance(index, Refused):
+            self._decline(client, index)
+            return
+        self._changes[index] = client
+        self._go_on()
+
+    def _answer_changes(self) -> None:
+        core = self._core
+        settled = core.configuration_index <= core.commit_index
+        if not settled or core.configuration.is_joint:
+            return
+        for index in [index for index in self._changes if index <= core.configuration_index]:
+            self._reply(self._changes.pop(index), self._members())
+
+    def _members(self) -> Members:
+        core = self._core
+        configuration = core.configuration
+        return Members(
+            index=core.configuration_index,
+            committed=core.configuration_index <= core.commit_index,
+            voters=configuration.voters,
+            outgoing=configuration.outgoing,
+            learners=configuration.learners,
+            addresses=tuple(Address(server, at) for server, at in configuration.addresses),
+            progress=tuple(
+                FollowerProgress(peer, known.next_index, known.match_index)
+                for peer, known in core.progress.items()
+            ),
+            last_index=core.log.last_index,
+            leader=core.leader,
+        )
+
+    # --- Leadership, snapshots, state ------------------------------------------------------------
+
+    def _transfer(self, client: _Client, to: ServerId | None) -> None:
+        me = self._core.config.server
+        if to == me == self._core.leader:
+            self._reply(client, Transferred(me))
+            return
+        refused = self._core.transfer_leadership(to, self._clock.now())
+        if refused is not None:
+            self._decline(client, refused)
+            return
+        self._transfers.append((self._core.transferee, client))
+        self._go_on()
+
+    def _end_transfers(self, leader: ServerId | None) -> None:
+        """Tell who asked for a transfer how it ended; None: it was given up."""
+        transfers, self._transfers = self._transfers, []
+        for target, client in transfers:
+            if leader is not None and leader == target:
+                self._reply(client, Transferred(leader))
+                continue
+            how = "in time" if leader is None else f"but S{leader} was elected"
+            detail = f"S{target} did not take over {how}"
+            self._reply(client, Declined(Refusal.GIVEN_UP, detail))
+
+    def _snapshot(self, client: _Client) -> None:
+        wanted, stored = self._core.last_applied, self._core.snapshot
+        if wanted == (stored.index if stored else 0):
+            self._reply(client, SnapshotTaken(wanted))
+        else:
+            self._snapshots.append((wanted, client))
+            self._take_snapshot()
+
+    def stored(self, snapshot: Snapshot) -> None:
+        """Answer whoever waits for a snapshot as new as the one that is on disk now."""
+        waiting = []
+        for wanted, client in self._snapshots:
+            if wanted <= snapshot.index:
+                self._reply(client, SnapshotTaken(snapshot.index))
+            else:
+                waiting.append((wanted, client))
+        self._snapshots = waiting
+
+    def _status(self) -> Status:
+        core = self._core
+        return Status(
+            server=core.config.server,
+            role=core.role,
+            term=core.term,
+            voted_for=core.voted_for,
+            leader=core.leader,
+            last_index=core.log.last_index,
+            last_term=core.log.last_term,
+            commit_index=core.commit_index,
+            last_applied=core.last_applied,
+            snapshot_index=core.snapshot.index if core.snapshot else Index(0),
+            configuration_index=core.configuration_index,
+            voters=core.configuration.voters,
+            outgoing=core.configuration.outgoing,
+            learners=core.configuration.learners,
+        )
+
+    # --- What became of them ---------------------------------------------------------------------
+
+    def settle(self, events: list[CoreEvent]) -> None:
+        """Answer what these events decide."""
+        for event in events:
+            match event:
+                case EntriesTruncated(from_index):
+                    self._lose(_LOST, first=from_index)
+                case SnapshotInstalled(index, _, retained):
+                    self._lose(_SKIPPED, last=index)
+                    if not retained:
+                        self._lose(_LOST)
+                case LeaderChanged(_, leader) if leader is not None:
+                    self._end_transfers(leader)
+                case TransferChanged(None):
+                    self._end_transfers(None)
+        self._answer_changes()
+
+    def _lose(self, reply: OutcomeUnknown, first: float = 1, last: float = math.inf) -> None:
+        """Answer who waits for the entries from ``first`` to ``last``."""
+        for index in [index for index in self._proposals if first <= index <= last]:
+            self._reply(self._proposals.pop(index).client, reply)
+        for index in [index for index in self._changes if first <= index <= last]:
+            self._reply(self._changes.pop(index), reply)
+
+    def forget(self, connection: Connection) -> None:
+        """Drop what a client that has gone waits for, as far as nothing else comes of it."""
+        self.reads.forget(connection)
+        self._transfers = [one for one in self._transfers if one[1].connection is not connection]
+        self._snapshots = [one for one in self._snapshots if one[1].connection is not connection]
+
+    def close(self) -> None:
+        """Answer everything that waits: the server stops."""
+        self._lose(_STOPPING)
+        self.reads.close()
+        for _, client in [*self._transfers, *self._snapshots]:
+            self._reply(client, _STOPPING)
