@@ -213,6 +213,12 @@ class Network:
             raise NoProgress(f"the timer of S{server} fired and was not armed again")
         self._work_off(core.config.server)
 
+    def campaign(self, server: int) -> bool:
+        """Let a server start an election now; False: it leads, or may not."""
+        began = self.core(server).campaign(self.now)
+        self._work_off(ServerId(server))
+        return began
+
     def propose(self, server: int, data: bytes) -> Index | Refused:
         """Give a command to a server; returns its index, or why it is not taken."""
         index = self.core(server).propose(data, self.now)

@@ -262,8 +262,7 @@ def test_forgetting_the_leader_lets_another_be_elected_at_once() -> None:
     for server in (2, 3):
         network.forget_leader(server)
     assert network.core(2).leader is None
-    network.core(2).campaign(network.now)
-    network._work_off(2)
+    network.campaign(2)
     network.settle()
     assert network.leader == 2
 
@@ -422,9 +421,9 @@ def test_bug_30_a_heartbeat_does_not_stop_the_target() -> None:
 
 def test_a_person_can_time_a_server_out() -> None:
     network = led()
-    assert network.core(2).campaign(network.now)
+    assert network.campaign(2)
     assert network.core(2).role is Role.CANDIDATE
-    assert not network.core(1).campaign(network.now), "it leads already"
+    assert not network.campaign(1), "it leads already"
 
 
 def test_waiting_anew_begins_when_the_time_is_known() -> None:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from raft.core.core import Config, Core, Ready
 from raft.core.events import Role
 from raft.core.log import HardState
+from raft.core.membership import Configuration
 from raft.core.messages import (
     Appended,
     AppendEntries,
@@ -17,6 +20,7 @@ from raft.core.messages import (
     Entry,
     EntryKind,
     Granted,
+    InstallSnapshot,
     Mismatch,
     RequestVote,
     RequestVoteReply,
@@ -25,7 +29,7 @@ from raft.core.progress import ProgressState
 from raft.core.rules import Rules
 from raft.testing.mutants import fails_with
 from raft.testing.network import Network, entries_of
-from tests.core.scenes import arrive, cluster, elect, exchange, lead, log_terms, pick, reads
+from tests.core.scenes import arrive, cluster, elect, exchange, lead, log_terms, pick
 
 # --- Commitment ----------------------------------------------------------------------------------
 
@@ -380,44 +384,6 @@ def test_a_deposed_leader_obeyed(rules: Rules) -> None:
     assert network.core(2).role is Role.LEADER
 
 
-# --- Reads ---------------------------------------------------------------------------------------
-
-
-@fails_with("read-before-noop")
-def test_bug_31_a_read_before_the_first_commit_of_the_term(rules: Rules) -> None:
-    network = cluster(rules, [], [], [])
-    elect(network, 1, 2)
-    network.propose(1, b"x=1")
-    network.fire(1)
-    exchange(network, 1, 2)
-    network.crash(1)
-    elect(network, 2, 3)
-    assert network.core(2).commit_index == 0
-    context = network.read(2)
-    network.fire(2)
-    network.settle()
-    assert reads(network) == {context: 3}
-
-
-@fails_with("read-without-quorum")
-def test_bug_32_an_answer_to_an_earlier_question_confirms_a_later_read(rules: Rules) -> None:
-    network = cluster(rules, [], [], [])
-    lead(network, 1, 2)
-    network.read(1)
-    arrive(network, pick(network, AppendEntries, 1, 3))
-    late = pick(network, AppendEntriesReply, 3, 1)
-    network.in_flight.clear()
-    # S3 votes for S2, which commits an entry with it. S1 has not heard of that.
-    elect(network, 2, 3)
-    network.fire(2)
-    exchange(network, 2, 3)
-    network.in_flight.clear()
-    second = network.read(1)
-    for message in (late, late):
-        arrive(network, message)
-    assert second not in reads(network)
-
-
 # --- Data and time -------------------------------------------------------------------------------
 
 
@@ -435,6 +401,52 @@ def test_bug_48_entries_packed_by_size_leave_gaps() -> None:
     for server in (2, 3):
         assert network.core(server).log.entries(1, last) == network.core(1).log.entries(1, last)
         assert network.core(server).last_applied == last
+
+
+@pytest.mark.parametrize("limit", [1, 60, 10_000])
+def test_bug_40_committed_entries_are_skipped_where_a_batch_ends(limit: int) -> None:
+    """However the log comes to a follower, what it applies is the log without gaps."""
+    network = Network(3, max_append_bytes=limit)
+    elect(network, 1, 2)
+    for number in range(20):
+        network.propose(1, b"%d" % number * (1 + number % 3))
+    for _ in range(3):
+        network.fire(1)
+        network.settle()
+    for server in (2, 3):
+        assert network.core(server).last_applied == 21
+        network.compact(server)
+    states = {network.core(server).snapshot.data for server in (2, 3)}
+    assert states == {b" ".join(b"%d" % number * (1 + number % 3) for number in range(20))}
+
+
+def test_bug_43_a_crash_between_removing_a_conflict_and_appending() -> None:
+    """Both are one save: a crash leaves the log as it was, or as it is to be."""
+    network = cluster(Rules(), [1, 1], [1, 2, 2], [1, 1])
+    network.install(1, HardState(2), entries_of([1, 1]))
+    elect(network, 1, 3)
+    append = AppendEntries(1, 2, 3, 1, 1, network.core(1).log.entries(2, 3), 0)
+    network.slow.add(2)
+    arrive(network, append)
+    assert log_terms(network, 2) == [1, 1, 3]
+    network.crash(2)
+    network.restart(2)
+    assert log_terms(network, 2) == [1, 2, 2]
+    arrive(network, append)
+    network.save(2)
+    network.crash(2)
+    network.restart(2)
+    assert log_terms(network, 2) == [1, 1, 3]
+
+
+def test_bug_43_what_is_to_be_removed_is_named_even_if_nothing_follows() -> None:
+    """A snapshot that discards the log leaves nothing to append, and still the log must go."""
+    core = Core(Config(1, (1, 2, 3)), HardState(1), entries_of([1] * 9), Random(1), 0.0)
+    configuration = Configuration((1, 2, 3)).encode()
+    core.step(InstallSnapshot(2, 1, 3, 5, 2, configuration, 0, 0, 0, b""), 0.0)
+    work = ready(core)
+    assert (work.snapshot.index, work.restore) == (5, True)
+    assert (work.first_index, work.entries) == (6, ())
 
 
 def test_bug_49_an_empty_command_crashes_or_is_skipped() -> None:
