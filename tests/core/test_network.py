@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
-from raft.core.events import CommitAdvanced, EntriesAppended, EntriesTruncated, Role, RoleChanged
+from raft.core.events import (
+    CommitAdvanced,
+    ConfigurationChanged,
+    EntriesAppended,
+    EntriesTruncated,
+    ProgressChanged,
+    Role,
+    RoleChanged,
+    TermChanged,
+    VoteCast,
+)
 from raft.core.events import RoleReason as Why
-from raft.core.log import HardState
-from raft.core.messages import AppendEntries, Entry, RequestVote, RequestVoteReply
+from raft.core.log import HardState, Snapshot
+from raft.core.membership import Configuration
+from raft.core.messages import (
+    Appended,
+    AppendEntries,
+    AppendEntriesReply,
+    Entry,
+    EntryKind,
+    Granted,
+    InstallSnapshotReply,
+    Message,
+    RequestPreVote,
+    RequestVote,
+    RequestVoteReply,
+)
 from raft.core.readonly import ReadState
 from raft.testing.mutants import MUTANTS
 from raft.testing.network import ImpossibleRequest, Network, entries_of
-from raft.testing.safety import NoProgress, SafetyViolation
+from raft.testing.safety import Disk, NoProgress, Safety, SafetyViolation
 
 
 def elected(size: int = 3) -> Network:
@@ -161,7 +186,15 @@ def test_the_same_seed_draws_the_same_timeouts() -> None:
 
 
 def happens(network: Network, server: int, *events: object) -> None:
-    network.safety.happened(network.core(server), events, network.disks.values())
+    network.safety.happened(network.core(server), events, network.disks)
+
+
+def promises(size: int = 3) -> Network:
+    """Judged by the promises alone: a server may say anything of itself, as long as they hold."""
+    network = Network(size, judge=Safety)
+    network.fire(1)
+    network.settle()
+    return network
 
 
 def test_leader_append_only() -> None:
@@ -203,7 +236,7 @@ def test_leader_completeness() -> None:
 
 
 def test_a_leader_of_an_older_term_may_lack_what_was_committed_after_it() -> None:
-    network = elected()
+    network = promises()
     network.install(3, HardState(1), ())
     happens(network, 3, RoleChanged(Role.LEADER, 0, Why.WON_ELECTION))
 
@@ -219,17 +252,73 @@ def test_state_machine_safety_of_what_is_applied() -> None:
     network = elected()
     with pytest.raises(SafetyViolation, match="State Machine Safety: S2 applies 1/2 where another"):
         network.safety.applied(2, 1, entries_of([2]))
+    network.safety.applied(2, 1, network.disks[2].entries)
     with pytest.raises(SafetyViolation, match="S2 applies entry 2, which is not committed"):
         network.safety.applied(2, 2, entries_of([1]))
+
+
+def test_every_entry_is_applied_once_and_in_order() -> None:
+    network = elected()
+    first = network.disks[1].entries
+    with pytest.raises(SafetyViolation, match="S1 applies entry 1 after entry 1"):
+        network.safety.applied(1, 1, first)
+    with pytest.raises(SafetyViolation, match="S2 applies entry 2 after entry 0"):
+        network.safety.applied(2, 2, first)
+
+
+def test_a_state_machine_is_the_same_everywhere_replayed_or_restored() -> None:
+    network = elected()
+    network.safety.state(2, 1, b"")
+    with pytest.raises(SafetyViolation, match="after entry 1 S3 has the state b'x', another"):
+        network.safety.state(3, 1, b"x")
+
+
+def test_a_snapshot_leads_forward() -> None:
+    network = elected()
+    with pytest.raises(SafetyViolation, match="S1 goes back to entry 1 after it applied 1"):
+        network.safety.restored(1, 1)
+
+
+def test_a_snapshot_stands_for_what_is_committed_with_its_configuration() -> None:
+    network = elected()
+    members = Configuration((1, 2, 3))
+    for snapshot, why in (
+        (Snapshot(1, 7, members, b""), "S2 has one up to 1/7, committed there is term 1"),
+        (Snapshot(2, 1, members, b""), "S2 has one up to 2/1, committed there is term None"),
+        (Snapshot(1, 1, Configuration((1, 2)), b""), "S2 has S1 S2 at 1, committed is S1 S2 S3"),
+        (Snapshot(1, 1, members, b"x=1"), "after entry 1 S2 has the state b'x=1'"),
+    ):
+        with pytest.raises(SafetyViolation, match=why):
+            network.safety.started(network.core(2), Disk(HardState(7), (), snapshot))
+
+
+def test_a_pre_vote_changes_nothing() -> None:
+    network = elected()
+    network.safety.pre_voted(network.core(2), HardState(1, 1))
+    with pytest.raises(SafetyViolation, match=r"S2 goes from term 0 to 1, from vote None to 1"):
+        network.safety.pre_voted(network.core(2), HardState(0, None))
 
 
 def test_what_is_committed_is_on_a_majority_of_disks() -> None:
     network = Network(3)
     network.install(1, HardState(1), entries_of([1]))
-    with pytest.raises(SafetyViolation, match="1/1, which is on 1 of 3 disks"):
+    with pytest.raises(SafetyViolation, match="1/1, which is on the disk of S1; the voters are S1"):
         happens(network, 1, CommitAdvanced(1))
-    network.install(2, HardState(1), entries_of([1]))
+    network = Network(3, judge=Safety)
+    for server in (1, 2):
+        network.install(server, HardState(1), entries_of([1]))
     happens(network, 1, CommitAdvanced(1))
+
+
+def test_while_joint_a_majority_of_old_and_new_voters_stores_what_is_committed() -> None:
+    network = Network(5, judge=Safety)
+    for server in (1, 2, 3):
+        network.install(server, HardState(1), entries_of([1]))
+    joint = ConfigurationChanged(1, (3, 4, 5), (1, 2, 3), ())
+    with pytest.raises(SafetyViolation, match="S1, S2, S3; the voters are S3 S4 S5 and S1 S2 S3"):
+        happens(network, 1, joint, CommitAdvanced(1))
+    network.install(4, HardState(1), entries_of([1]))
+    happens(network, 1, joint, CommitAdvanced(1))
 
 
 def test_one_vote_a_term() -> None:
@@ -260,3 +349,175 @@ def test_a_read_sees_what_was_committed_before_it_began() -> None:
         network.safety.read_answered(1, ReadState(1, 0), last_applied=1)
     with pytest.raises(SafetyViolation, match="from index 1 having applied only 0"):
         network.safety.read_answered(1, ReadState(1, 1), last_applied=0)
+
+
+# --- Lemmas ------------------------------------------------------------------------------------
+
+
+def says(network: Network, server: int, message: Message) -> None:
+    network.safety.said(network.core(server), message, network.disks[server])
+
+
+def test_a_leader_has_the_votes_of_a_majority() -> None:
+    network = Network(5)
+    with pytest.raises(
+        SafetyViolation, match=r"S1 leads term 0 with the votes of \[1\]; the voters"
+    ):
+        happens(network, 1, RoleChanged(Role.LEADER, 0, Why.WON_ELECTION))
+
+
+def test_a_leader_counts_copies_of_its_own_terms_entries() -> None:
+    network = elected()
+    network.propose(1, b"x=1")
+    network.core(1)._state.term = 5
+    with pytest.raises(SafetyViolation, match=r"S1 of term 5 commits up to 2/1"):
+        happens(network, 1, CommitAdvanced(2))
+
+
+def test_terms_only_grow() -> None:
+    with pytest.raises(SafetyViolation, match=r"terms only grow \(§5.1\): S2 goes to 1"):
+        happens(elected(), 2, TermChanged(1))
+
+
+def test_a_term_that_changes_silently() -> None:
+    network = elected()
+    network.core(2)._state.term = 0
+    with pytest.raises(SafetyViolation, match=r"S2 is out of order: .* term 0 \(1\)"):
+        happens(network, 2)
+
+
+def test_indexes_in_their_order() -> None:
+    network = elected()
+    network.core(1)._state.last_applied = 2
+    with pytest.raises(SafetyViolation, match=r"S1 is out of order: .* lastApplied 2"):
+        happens(network, 1)
+
+
+def test_no_entry_is_newer_than_its_servers_term() -> None:
+    with pytest.raises(SafetyViolation, match="S2 of term 1 has one of 3"):
+        Network(2).install(2, HardState(1), entries_of([3]))
+
+
+def test_votes_go_to_logs_that_are_up_to_date() -> None:
+    network = elected()
+    network.install(3, HardState(2, 3), ())
+    says(network, 3, RequestVote(3, 2, 2, 0, 0))
+    with pytest.raises(SafetyViolation, match="S2, whose log ends at 1/1, votes for S3"):
+        happens(network, 2, VoteCast(2, 3, Granted()))
+
+
+def test_match_index_is_what_a_follower_stores() -> None:
+    network = elected()
+    network.propose(1, b"x=1")
+    with pytest.raises(SafetyViolation, match="S1 counts S2 up to 2/1, whose disk has None there"):
+        happens(network, 1, ProgressChanged(2, 3, 2))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        RequestVote(2, 3, 5, 0, 0),
+        RequestVoteReply(2, 3, 5, Granted()),
+        AppendEntries(2, 3, 5, 0, 0, (), 0),
+        RequestPreVote(2, 3, 6, 0, 0),
+        AppendEntriesReply(3, 1, 1, Appended(1)),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_message_is_of_its_sender_and_its_term(message: Message) -> None:
+    with pytest.raises(SafetyViolation, match="S2 of term 1 says"):
+        says(elected(), 2, message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        RequestVote(2, 3, 1, 0, 0),
+        RequestVoteReply(2, 3, 1, Granted()),
+        AppendEntries(2, 3, 1, 0, 0, (), 0),
+        AppendEntriesReply(2, 1, 1, Appended(1)),
+        InstallSnapshotReply(2, 1, 1, 1, 0, True),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_what_is_told_is_on_disk(message: Message) -> None:
+    network = elected()
+    network.disks[2] = Disk()
+    with pytest.raises(SafetyViolation, match="on disk before it is told"):
+        says(network, 2, message)
+
+
+def changed(network: Network, *configurations: Configuration) -> None:
+    """S1 leads and appends these, one after the other, whatever its rules say."""
+    core = network.core(1)
+    for configuration in configurations:
+        entry = Entry(core.term, EntryKind.CONFIGURATION, configuration.encode())
+        core._state.append((entry,))
+    network.safety.happened(core, core.take_events(), network.disks)
+
+
+def test_one_change_at_a_time() -> None:
+    four, five = Configuration((1, 2, 3, 4)), Configuration((1, 2, 3, 4, 5))
+    changed(elected(), four)
+    with pytest.raises(SafetyViolation, match="at 3, the one at 2 is not committed"):
+        changed(elected(), four, five)
+
+
+def test_no_change_before_the_first_commit_of_the_term() -> None:
+    network = Network(3)
+    network.fire(1)
+    network.settle(lambda message: not isinstance(message, AppendEntries))
+    with pytest.raises(SafetyViolation, match="configuration at 2, committed is 0/0"):
+        changed(network, Configuration((1, 2)))
+
+
+def test_majorities_of_neighbouring_configurations_overlap() -> None:
+    with pytest.raises(SafetyViolation, match="S1 goes from S1 S2 S3 to S1 S4 S5"):
+        changed(elected(), Configuration((1, 4, 5)))
+    changed(elected(), Configuration((1, 4, 5), (), (1, 2, 3)))
+
+
+# --- Members and snapshots ---------------------------------------------------------------------
+
+
+def test_a_new_server_knows_nothing() -> None:
+    network = elected()
+    network.join(4)
+    network.join(4)
+    assert network.servers == (1, 2, 3, 4)
+    assert network.core(4).configuration == Configuration(())
+    network.crash(4)
+    network.restart(4)
+    assert network.core(4).configuration == Configuration(())
+
+
+def test_a_server_starts_with_the_state_of_its_snapshot() -> None:
+    network = elected()
+    network.propose(1, b"x=1")
+    network.settle()
+    network.compact(1)
+    network.crash(1)
+    network.restart(1)
+    network.fire(1)
+    network.settle()
+    network.propose(1, b"y=1")
+    network.settle()
+    network.compact(1)
+    assert network.core(1).snapshot.data == b"x=1 y=1"
+
+
+def test_options_are_set_for_all_servers_and_for_those_to_come() -> None:
+    network = Network(3)
+    network.configure(pre_vote=True)
+    network.join(4)
+    assert {core.config.pre_vote for core in network.cores.values()} == {True}
+
+
+def test_saves_may_be_reported_in_any_order() -> None:
+    network = elected()
+    network.slow.add(1)
+    for number in range(6):
+        network.propose(1, b"%d" % number)
+    network.settle()
+    network.save(1, Random(4))
+    assert network.core(1).last_applied == 7
