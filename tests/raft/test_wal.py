@@ -111,6 +111,20 @@ def test_a_torn_batch_of_any_size_is_no_damage() -> None:
     assert recover(disk)[0].entries == (entry(1, b"kept"),)
 
 
+def test_what_only_looks_like_a_flipped_bit_is_no_damage() -> None:
+    """The chain says that one bit is wrong; the other checksum knows that more are."""
+    disk = SimulatedDisk()
+    opened(disk).save(HardState(Term(1)), Index(1), [entry(1, b"x" * 40)])
+    whole = bytearray(disk.content(LOG))
+    generator = [1, *map(int, f"{0x04C11DB7:032b}")]
+    pattern = sum(bit << place for place, bit in enumerate(generator)).to_bytes(5, "little")
+    assert zlib.crc32(pattern, 0xFFFFFFFF) == zlib.crc32(bytes(5), 0xFFFFFFFF)
+    for place, byte in enumerate(pattern):
+        whole[-30 + place] ^= byte
+    whole[-35] ^= 1
+    assert recover(SimulatedDisk(files={LOG: bytes(whole)}))[0] == Recovered(HardState(), ())
+
+
 def test_an_unfinished_creation_is_started_over() -> None:
     disk = SimulatedDisk(files={HOME / "raft.wal.tmp": b"half a hea"})
     assert recover(disk) == (Recovered(HardState(), ()), 0)
@@ -209,6 +223,16 @@ def test_batches_of_another_log_are_not_believed() -> None:
     wal.save(None, Index(1), [entry(1, other[lengths[0] :] * 2)])
     torn = disk.content(LOG)[:-8]
     assert recover(SimulatedDisk(files={LOG: torn}))[0] == Recovered(HardState(), ())
+
+
+def test_no_two_files_have_the_same_salt() -> None:
+    """Blocks of an older file, which the disk uses again, are nothing that was written here."""
+    disk = SimulatedDisk()
+    salts = set()
+    for _ in range(10):
+        recover(disk)
+        salts.add(log_file.decode_header(disk.content(LOG))[0].salt)
+    assert len(salts) == 10
 
 
 def test_a_length_beyond_the_file_allocates_nothing() -> None:

@@ -239,9 +239,9 @@ def check_kills(seeds: Iterator[int], wanted: int, samples: int, store: type[Wal
         calm = SimulatedDisk(seed)
         calm.calls_left = 1000
         live(life, calm, store)
-        for _ in range(20):
+        for calls in range(1000 - calm.calls_left):
             disk = SimulatedDisk(seed)
-            disk.calls_left = random.randrange(1000 - calm.calls_left)
+            disk.calls_left = calls
             lived = live(life, disk, store)
             recover_in_part(disk, random.randrange(8), store)
             for fates in fates_of(disk.pieces, random, samples):
@@ -295,6 +295,32 @@ def test_a_crash_in_the_middle_of_a_recovery_changes_nothing() -> None:
 
 def test_a_power_cut_after_a_process_was_killed_loses_nothing() -> None:
     assert check_kills(every_seed(), 1_000, samples=2) >= 1_000
+
+
+def test_the_old_snapshot_stays_until_the_new_log_is_durable() -> None:
+    """A process is killed when it has named the new log, and the next one finds that name.
+
+    If it removed the old snapshot at once, the power could bring back the old log alone.
+    """
+    life = [
+        Save(None, Index(1), (Entry(Term(1)), Entry(Term(1)))),
+        Save(snapshot=Snapshot(Index(1), Term(1), MEMBERS, b"one")),
+        Save(snapshot=Snapshot(Index(2), Term(1), MEMBERS, b"two")),
+    ]
+    killed = 0
+    for calls in range(100):
+        for further_calls in range(8):
+            disk = SimulatedDisk()
+            disk.calls_left = calls
+            lived = live(life, disk, Wal)
+            killed += lived.under_way is not None
+            recover_in_part(disk, further_calls, Wal)
+            for fates in product((Fate.KEPT, Fate.LOST), repeat=disk.pieces):
+                again = SimulatedDisk(files=disk.survivors(fates))
+                assert recover(again, Wal) in lived.possible
+        if lived.under_way is None and lived.acknowledged.snapshot == life[-1].snapshot:
+            break
+    assert killed > 100
 
 
 def test_an_error_of_any_call_loses_nothing() -> None:
