@@ -275,7 +275,11 @@ class Core:
         term = state.log.term_at(index)
         if term is None or index == 0 or (state.snapshot and state.snapshot.index >= index):
             return
-        snapshot = Snapshot(index, term, state.configurations.at(index), data)
+        configuration = state.configurations.at(index)
+        if not configuration.voters:
+            # A new server has not reached the entry yet that says who belongs to the cluster.
+            return
+        snapshot = Snapshot(index, term, configuration, data)
         state.compact(snapshot, Index(index - keep_entries + 1))
 
     # --- Inputs: messages ------------------------------------------------------------------------
@@ -321,7 +325,7 @@ class Core:
         # a new member is. If that did not count, the cluster could be without a leader for ever.
         about_election = isinstance(message, RequestPreVoteReply)
         if not about_election and self.rules.is_stale_reply(message, state.term):
-            state.ignore(message, f"it answers a request of term {message.term}")
+            state.ignore(message, f"it is of term {message.term}, which is over")
             return
         match message:
             case RequestVoteReply() if self._election is not None:

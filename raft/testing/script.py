@@ -240,7 +240,7 @@ class Script:
         index = self.network.change(leader, changes)
         if isinstance(index, Refused):
             return _refused(leader, index)
-        return self._happened(f"S{leader} is asked to {text}")
+        return self._happened(f"S{leader} is asked: {text}")
 
     def _transfer(self, target: str | None) -> list[str]:
         leader = self._leader()

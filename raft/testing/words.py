@@ -114,7 +114,8 @@ def _change_line(me: str, happening: Happening) -> str | None:
     match happening.what:
         case ConfigurationChanged(index, voters, outgoing, learners):
             members = _members(Configuration(voters, learners, outgoing))
-            return f"{me} goes by the configuration of entry {index}: {members}"
+            place = f"entry {index}" if index else "the beginning"
+            return f"{me} goes by the configuration of {place}: {members}"
         case LogCompacted(index, term, first_index):
             return f"{me} has a snapshot up to {index}/{term}; its log begins at {first_index}"
         case SnapshotInstalled(index, term, retained):

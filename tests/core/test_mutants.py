@@ -20,6 +20,7 @@ BREAKS_A_PROMISE = {
     "vote-twice": ("5.2-split-vote", "one vote a term"),
     "vote-forgotten": ("5.2-vote-survives-a-crash", "one vote a term"),
     "term-forgotten": ("5.2-vote-survives-a-crash", "one vote a term"),
+    "answered-before-saved": ("figure-2-disk-first", "one vote a term"),
     "half-is-a-quorum": ("5.2-split-vote", "Election Safety: S1 and S2 both lead term 1"),
     "even-half-is-a-quorum": ("5.2-split-vote", "Election Safety: S1 and S2 both lead term 1"),
     "log-not-compared": ("figure-8-committed", "Leader Completeness"),
@@ -33,8 +34,18 @@ BREAKS_A_PROMISE = {
     "older-terms-committed": ("figure-8-overwritten", "Leader Completeness"),
     "commit-beyond-match": ("5.3-commit-only-what-matches", "State Machine Safety"),
     "commit-goes-back": ("5.3-delayed-append", "commitIndex cannot go from 2 to 1"),
+    "applied-twice": ("5.3-replication", "each entry is applied once"),
     "read-without-quorum": ("8-reads", "Linearizability: S2 answers read 3 from index 3"),
     "read-before-noop": ("8-reads", "Linearizability: S2 answers read 1 from index 1"),
+    "lease-from-reply": ("thesis-6.4.1-leases", "Linearizability: S1 answers read 1 from index 1"),
+    "joint-elected-by-new-alone": ("6-joint-consensus", "Election Safety: S4 and S2 both lead"),
+    "joint-committed-by-new-alone": ("6-joint-consensus", "a majority stores what is committed"),
+    "changed-before-noop": (
+        "thesis-4.1-one-server-at-a-time",
+        "Leader Completeness: S1 leads term 3 without 2/2",
+    ),
+    "changed-in-one-step": ("6-joint-consensus", "Election Safety: S4 and S2 both lead term 2"),
+    "pre-vote-raises-term": ("thesis-9.6-pre-vote", "a pre-vote changes nothing"),
 }
 """Mutants that break what Raft promises: the transcript in which they do, and the promise."""
 
@@ -42,6 +53,15 @@ GOES_ANOTHER_WAY = {
     "log-compared-by-length": ("5.4.1-election-restriction", "S2 → S1  .* granted"),
     "log-compared-as-vector": ("5.4.1-election-restriction", "S1 → S2  .* its log ends at 4/1"),
     "higher-terms-ignored": ("5.2-election", "S1 → S3  RequestVoteReply  term 0"),
+    "joint-left-early": ("6-joint-consensus", "S1 goes by the configuration of entry 4"),
+    "pre-vote-despite-leader": ("thesis-9.6-pre-vote", "S2 → S3  .* about term 2: granted"),
+    "disruption-obeyed": ("thesis-4.2.3-disruptive-servers", "S1 is follower in term 2"),
+    "lagging-takes-over": ("thesis-3.10-transfer", "S3 → S2  TimeoutNow  term 2"),
+    "term-lowered-by-snapshot": (
+        "7-configuration-in-a-snapshot",
+        "S4 follower: currentTerm 1, votedFor none",
+    ),
+    "stale-configuration-kept": ("7-configuration-in-a-snapshot", "voters S1 S2 S3 S4"),
     "fixed-timeouts": ("5.2-split-vote", "S3 is candidate in term 2"),
     "repeated-vote-refused": ("5.2-vote-survives-a-crash", "refused: its vote is S1's"),
     "conflict-one-by-one": ("5.3-conflict", "refused after 8: its log ends at 7"),
@@ -60,7 +80,9 @@ def test_a_mutant_overrides_exactly_one_rule_and_says_which_it_breaks(name: str)
     assert mutant.__bases__ == (Rules,)
     assert len(methods(mutant)) == 1
     assert methods(mutant) < methods(Rules)
-    assert re.search(r"\((§[0-9.]+|end of §5\.3|AppendEntries \d|Figure 2)\)", mutant.__doc__ or "")
+    assert re.search(
+        r"\(((thesis )?§[0-9.]+|end of §5\.3|AppendEntries \d|Figure 2)\)", mutant.__doc__ or ""
+    )
 
 
 def test_every_rule_has_a_mutant() -> None:
