@@ -261,3 +261,7 @@ class Configurations:
         """Forget what lies before the configuration in force at ``index``."""
         while len(self._placed) > 1 and self._placed[1].index <= index:
             del self._placed[0]
+
+    def begin_with(self, configuration: Configuration) -> None:
+        """Let this one be the first: a snapshot says what was in force before the log begins."""
+        self._placed[0] = replace(self._placed[0], configuration=configuration)

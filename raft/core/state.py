@@ -229,6 +229,8 @@ class State:
         if retain:
             self.log.compact(snapshot.index)
             self.configurations.compact(snapshot.index)
+            # A server that joined later does not know the members of the beginning.
+            self.configurations.begin_with(snapshot.configuration)
         else:
             # 7. Discard the entire log.
             self.log.restart(snapshot.index, snapshot.term)
