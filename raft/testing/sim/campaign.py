@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raft.core.rules import Rules
 from raft.testing.mutants import MUTANTS
 from raft.testing.sim.report import Summary
 from raft.testing.sim.run import Outcome, planned, run
 from raft.testing.sim.scenario import SHORT, scenario
+from raft.testing.store_mutants import STORE_MUTANTS
 
 CHUNK = 10
 """So many seeds a process runs before it reports."""
@@ -31,11 +32,13 @@ class Order:
 
     def rules(self) -> Rules:
         """Return the rules that all servers follow."""
-        return MUTANTS[self.mutant]() if self.mutant is not None else Rules()
+        return MUTANTS[self.mutant]() if self.mutant in MUTANTS else Rules()
 
     def run(self, seed: int) -> Outcome:
         """Run one seed."""
         made = scenario(seed, self.servers, self.seconds)
+        if self.mutant in STORE_MUTANTS:
+            made = replace(made, durable=True, store=self.mutant)
         plan = planned(made, self.kinds, self.keep, self.until, self.operations)
         return run(plan, self.rules())
 

@@ -13,10 +13,13 @@ from raft.testing.sim.faults import KINDS
 from raft.testing.sim.report import Summary, command, story
 from raft.testing.sim.run import Outcome
 from raft.testing.sim.shrink import shrink
+from raft.testing.store_mutants import STORE_MUTANTS
 
 OK, VIOLATED = 0, 1
 MUTANT_SEEDS = 1000
 BAR = 30
+
+ALL_MUTANTS: Mapping[str, type] = {**MUTANTS, **STORE_MUTANTS}
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -24,9 +27,9 @@ def run_command(options: argparse.Namespace) -> int:
     if options.faults == ("list",):
         return _list({name: kind.words for name, kind in KINDS.items()})
     if options.mutant == "list":
-        return _list({name: (mutant.__doc__ or "") for name, mutant in MUTANTS.items()})
+        return _list({name: (mutant.__doc__ or "") for name, mutant in ALL_MUTANTS.items()})
     _check(options, "faults", options.faults or (), KINDS)
-    _check(options, "mutant", (options.mutant,) if options.mutant else (), MUTANTS)
+    _check(options, "mutant", (options.mutant,) if options.mutant else (), ALL_MUTANTS)
     if options.mutants:
         return _mutants(options)
     order = _order(options, options.mutant)
@@ -94,7 +97,7 @@ def _mutants(options: argparse.Namespace) -> int:
     print("| Mutant | What it breaks | Caught by | Seeds |")
     print("|---|---|---|---|")
     escaped = []
-    for name, mutant in MUTANTS.items():
+    for name, mutant in ALL_MUTANTS.items():
         seeds = range(1, MUTANT_SEEDS + 1)
         summary = campaign(_order(options, name), seeds, options.jobs, lambda _: None)
         broken = (mutant.__doc__ or "").partition("\n")[0]

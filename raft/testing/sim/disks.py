@@ -46,15 +46,16 @@ class ServerDisk(Protocol):
 class WalDisk:
     """A disk as ``raft serve`` uses it: a ``Wal``, on a machine whose power can be cut."""
 
-    def __init__(self, server: ServerId, random: Random) -> None:
+    def __init__(self, server: ServerId, random: Random, store: type[Wal] = Wal) -> None:
         self.damaged = False
+        self._wal = store
         self._server = server
         self._random = random
         self._machine = SimulatedDisk(random)
 
     def open(self) -> LogStore:
         """Return the log, to be loaded."""
-        return Wal(_DIRECTORY, "simulation", self._server, self._machine)
+        return self._wal(_DIRECTORY, "simulation", self._server, self._machine)
 
     def power_loss(self, under_way: Save | None, store: LogStore | None) -> bool:
         """Cut the power somewhere in the middle of a save; tell whether it was done before."""

@@ -508,7 +508,8 @@ class Invariants:
                 raise Violation("22 snapshots", f"S{facts.server} retains another log at {index}")
         else:
             facts.chain = committed[: index + 1]
-            facts.configurations = [p for p in self.configurations if p[0] <= index]
+        behind = [p for p in facts.configurations if p[0] > index and event.retained]
+        facts.configurations = [p for p in self.configurations if p[0] <= index] + behind
         if index < facts.commit:
             raise Violation("11 order", f"S{facts.server} goes back from {facts.commit} to {index}")
         facts.commit = index

@@ -199,16 +199,15 @@ class Node:
     def resume(self) -> None:
         """Go on, with all that has come up meanwhile at once."""
         self.paused = False
-        if self.core is None:
-            return
         inbox, self.inbox = self.inbox, []
         for what in inbox:
-            if self.core is None:
+            core = self.core
+            if core is None:
                 return  # Its disk failed.
             if isinstance(what, Operation):
                 self.request(what)
             else:
-                self._step(self.core, what)
+                self._step(core, what)
         if self._save_waits:
             self._save_waits = False
             self.save_done()

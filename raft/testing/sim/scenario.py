@@ -57,6 +57,8 @@ class Scenario:
     """Servers keep their state in a Wal on a simulated disk; else in memory."""
     pace: float
     """Faults begin so far from each other, on average."""
+    store: str | None = None
+    """The name of a mutant of the Wal (``raft.testing.store_mutants``), if it is to be one."""
 
     def config(self, server: ServerId, members: tuple[ServerId, ...]) -> Config:
         """Return the core's configuration of one server."""

@@ -16,6 +16,7 @@ from raft.core.membership import Configuration
 from raft.core.messages import AppendEntries, Index, Message, ServerId
 from raft.core.rules import Rules
 from raft.storage.base import StorageError
+from raft.storage.wal import Wal
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clients import Clients
 from raft.testing.sim.disks import MemoryDisk, ServerDisk, WalDisk
@@ -26,6 +27,7 @@ from raft.testing.sim.network import Network
 from raft.testing.sim.node import Node, Watch
 from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario
+from raft.testing.store_mutants import STORE_MUTANTS
 
 _MASK = (1 << 64) - 1
 _KINDS = {kind: number for number, kind in enumerate(Message.__args__, 1)}
@@ -187,7 +189,8 @@ class World:
     def _add(self, server: ServerId, members: tuple[ServerId, ...]) -> Node:
         disk: ServerDisk = MemoryDisk()
         if self.scenario.durable:
-            disk = WalDisk(server, self.chance.stream("storage", server))
+            store = STORE_MUTANTS[self.scenario.store] if self.scenario.store else Wal
+            disk = WalDisk(server, self.chance.stream("storage", server), store)
         node = self.nodes[server] = Node(self, server, members, disk)
         return node
 

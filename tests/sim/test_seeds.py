@@ -1,0 +1,30 @@
+"""Many seeds: nothing goes wrong that Raft promises does not.
+
+``pytest -m slow tests/sim`` runs 20,000 of them for 60 simulated seconds each.
+"""
+
+import pytest
+
+from raft.testing.sim.campaign import Order, run_seeds
+from raft.testing.sim.report import command
+from raft.testing.sim.scenario import LONG
+
+BLOCK = 25
+
+
+def check(order: Order, first: int, count: int) -> None:
+    summary = run_seeds(order, range(first, first + count))
+    for outcome in summary.failures:
+        assert outcome.failure is not None
+        raise AssertionError(f"{outcome.failure.text}\n{command(outcome, None)}")
+
+
+@pytest.mark.parametrize("first", range(0, 1000, BLOCK))
+def test_a_thousand_seeds(first: int) -> None:
+    check(Order(), first, BLOCK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, 20_000, BLOCK))
+def test_twenty_thousand_long_seeds(first: int) -> None:
+    check(Order(seconds=LONG), first, BLOCK)
