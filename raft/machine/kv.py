@@ -7,6 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raft.machine.sessions import (
+    CloseSession,
+    KeepSession,
+    OpenSession,
+    Perform,
+    decode_request,
+    is_session_request,
+)
 from raft.printable import printable
 from raft.wire import DecodeError, RecordCodec, UnionCodec, load_schema
 
@@ -75,6 +83,7 @@ _answers = UnionCodec[Answer](_schema.KvAnswer, Answer)
 _snapshots = RecordCodec(_schema.KvSnapshot, _Snapshot)
 
 _DONE = _answers.encode(Done())
+_NO_COMMAND = "(not a command)"
 
 
 def encode_command(command: Command) -> bytes:
@@ -102,11 +111,32 @@ def decode_answer(data: bytes) -> Answer:
 
 
 def describe(data: bytes) -> str:
-    """Return a command in a few printable characters: ``x=1`` · ``del x``."""
+    """Return a command in a few printable characters: ``x=1`` · ``del x`` · ``open session``.
+
+    In a session it says the same as without one.
+    """
+    if not is_session_request(data):
+        return _describe_plain(data)
+    try:
+        request = decode_request(data)
+    except DecodeError:
+        return _NO_COMMAND
+    match request:
+        case Perform():
+            return _describe_plain(request.command)
+        case OpenSession():
+            return "open session"
+        case KeepSession(session):
+            return f"keep session {session}"
+        case CloseSession(session):
+            return f"close session {session}"
+
+
+def _describe_plain(data: bytes) -> str:
     try:
         command = decode_command(data)
     except DecodeError:
-        return "(not a command)" if data else "(empty)"
+        return _NO_COMMAND if data else "(empty)"
     match command:
         case Put(key, value):
             return f"{printable(key)}={printable(value)}"
@@ -125,8 +155,9 @@ def _too_long(request: Command | Get) -> str | None:
 class KeyValue:
     """A ``StateMachine`` that maps keys to values, both any bytes."""
 
-    def __init__(self) -> None:
-        self._values: dict[bytes, bytes] = {}
+    def __init__(self, values: dict[bytes, bytes] | None = None) -> None:
+        """Begin with these values, and keep all in that same dict; by default in a new one."""
+        self._values = {} if values is None else values
 
     def check(self, command: bytes) -> str | None:
         """Refuse what ``apply`` could not carry out, and keys and values that are too long."""
@@ -164,4 +195,6 @@ class KeyValue:
 
     def restore(self, snapshot: bytes) -> None:
         """Take over the pairs of a snapshot. Raises DecodeError."""
-        self._values = {pair.key: pair.value for pair in _snapshots.decode(snapshot).pairs}
+        pairs = _snapshots.decode(snapshot).pairs
+        self._values.clear()
+        self._values.update((pair.key, pair.value) for pair in pairs)
