@@ -179,6 +179,8 @@ class Leadership:
         The leader's own log counts as far as it is on its disk, and if it is a voter at all.
         """
         state = self._state
+        if state.commit_index == state.log.last_index:
+            return
         matched = {peer: progress.match_index for peer, progress in self.progress.items()}
         matched[state.me] = state.saves.stable_index
         index = state.rules.committed_index(state.configuration, matched)
@@ -318,6 +320,8 @@ class Leadership:
 
     def _confirm_round(self, now: float) -> None:
         """Let a majority's answers to a broadcast confirm reads, and prolong the lease."""
+        if not self._reads.waiting and not self._rounds_sent_at:
+            return
         state = self._state
         rounds = {peer: progress.round for peer, progress in self.progress.items()}
         rounds[state.me] = self._round

@@ -80,7 +80,7 @@ class Log:
     none was). What lies before is committed, so it is equal on all servers (§7).
     """
 
-    __slots__ = ("_entries", "prev_index", "prev_term")
+    __slots__ = ("_entries", "last_index", "prev_index", "prev_term")
 
     def __init__(
         self,
@@ -91,16 +91,13 @@ class Log:
         self._entries = list(entries)
         self.prev_index = prev_index
         self.prev_term = prev_term
+        self.last_index = Index(prev_index + len(self._entries))
+        """Index of the last entry; ``prev_index`` when there is none. Kept, as it is asked most."""
 
     @property
     def first_index(self) -> Index:
         """Index of the first entry that is still there, or would be."""
         return Index(self.prev_index + 1)
-
-    @property
-    def last_index(self) -> Index:
-        """Index of the last entry; 0 for an empty log."""
-        return Index(self.prev_index + len(self._entries))
 
     @property
     def last_term(self) -> Term:
@@ -131,10 +128,12 @@ class Log:
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries at the end."""
         self._entries.extend(entries)
+        self.last_index = Index(self.last_index + len(entries))
 
     def truncate(self, from_index: int) -> None:
         """Remove the entry at ``from_index`` and all that follow it."""
         del self._entries[from_index - self.prev_index - 1 :]
+        self.last_index = Index(self.prev_index + len(self._entries))
 
     def compact(self, index: Index) -> None:
         """Forget the entries up to ``index``, which must be there."""
@@ -147,6 +146,7 @@ class Log:
         """Forget all entries; the next one follows on ``prev_index``."""
         self._entries.clear()
         self.prev_index, self.prev_term = prev_index, prev_term
+        self.last_index = prev_index
 
     def first_index_of_term_at(self, index: int) -> Index:
         """Return the first index of the run of equal terms that ``index`` belongs to."""

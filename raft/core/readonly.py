@@ -49,6 +49,11 @@ class ReadQueue:
         self._early: list[ReadRequest] = []
         self._pending: list[PendingRead] = []
 
+    @property
+    def waiting(self) -> bool:
+        """Some read waits until its round is confirmed."""
+        return bool(self._pending)
+
     def wait_for_commit(self, request: ReadRequest) -> None:
         """Hold a read back until this leader has committed an entry of its term."""
         self._early.append(request)
