@@ -127,6 +127,7 @@ class Supervisor:
         for peer, address in peers.items():
             if peer != server:
                 command += ["--peer", f"{peer}={address}"]
+        command += ["--advertise", peers[server], "--no-pre-vote", "--no-check-quorum"]
         command += ["--data", str(data), "--secret-file", str(self._run.secret_file)]
         command += ["--election-timeout", f"{low * 1000:g}ms..{high * 1000:g}ms"]
         command += ["--heartbeat", f"{options.heartbeat * 1000:g}ms"]

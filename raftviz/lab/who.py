@@ -24,9 +24,10 @@ def resolve(servers: Servers, view: ClusterView) -> tuple[ServerId, ...]:
                 raise RefusedError("nobody leads at the moment")
             return (view.leader,)
         case Who.FOLLOWERS:
-            return _in_role(Role.FOLLOWER, "there is no live follower at the moment", view)
+            return _in_role({Role.FOLLOWER}, "there is no live follower at the moment", view)
         case Who.CANDIDATE:
-            return _in_role(Role.CANDIDATE, "there is no candidate at the moment", view)
+            campaigning = {Role.CANDIDATE, Role.PRE_CANDIDATE}
+            return _in_role(campaigning, "there is no candidate at the moment", view)
     for server in servers:
         if server not in view.servers:
             raise RefusedError(f"there is no S{server}; the servers are {names(view.servers)}")
@@ -55,8 +56,8 @@ def names(servers: Iterable[ServerId]) -> str:
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def _in_role(role: Role, nobody: str, view: ClusterView) -> tuple[ServerId, ...]:
-    found = tuple(s.id for s in view.servers.values() if s.alive and s.role is role)
+def _in_role(roles: set[Role], nobody: str, view: ClusterView) -> tuple[ServerId, ...]:
+    found = tuple(s.id for s in view.servers.values() if s.alive and s.role in roles)
     if not found:
         raise RefusedError(nobody)
     return found

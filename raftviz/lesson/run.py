@@ -157,16 +157,16 @@ class LessonRun:
         leader = self._view.leader
         if leader is None:
             return False
-        log = self._view.servers[leader].log
+        last = self._view.servers[leader].last_index
         # A leader's first act is an entry of its own term: until that is applied everywhere,
         # its followers' logs may differ from its own.
         return (
-            bool(log)
-            and log[-1].term == self._view.term
+            last > 0
+            and self._view.servers[leader].last_term == self._view.term
             and all(
                 server.alive
                 and server.leader == leader
-                and len(server.log) == len(log) == server.last_applied
+                and server.last_index == last == server.last_applied
                 for server in self._view.servers.values()
             )
         )

@@ -99,6 +99,14 @@ class _Prefixes:
             prefix = self.last[prefix][0]
         return prefix == beginning
 
+    def all_up_to(self, prefix: Prefix) -> list[Prefix]:
+        """Return the prefixes of a prefix, itself included, shortest first."""
+        found = []
+        while prefix:
+            found.append(prefix)
+            prefix = self.last[prefix][0]
+        return found[::-1]
+
     def same_entry(self, one: Prefix, other: Prefix) -> bool:
         """Tell whether two prefixes end with the same entry."""
         return one == other or self.last[one][1] == self.last[other][1]
@@ -119,9 +127,11 @@ class Invariants:
         self._prefixes = _Prefixes()
         self._logs: dict[ServerId, list[Prefix]] = {}
         """Of each server, the prefix that ends at each index."""
+        self._unknown: set[ServerId] = set()
+        """Servers whose snapshot stands for entries that nobody told: nothing can be said."""
         self._leading: dict[ServerId, Term] = {}
-        self._elected: dict[Term, tuple[ServerId, Prefix]] = {}
-        """Who won each term, and its log then."""
+        self._elected: dict[Term, tuple[ServerId, Prefix | None]] = {}
+        """Who won each term, and its log then (None: not known)."""
         self._first_with: dict[tuple[Index, Term], tuple[ServerId, Prefix]] = {}
         """Who first had an entry of this term at this index, and the log up to there."""
         self._committed: dict[Term, tuple[ServerId, Prefix]] = {}
@@ -150,6 +160,10 @@ class Invariants:
                 self._commit(source, view.servers[source].term, index)
             case core.Applied(index):
                 self._apply_to(source, index)
+            case core.SnapshotInstalled(index, term, retained) if source in view.servers:
+                if not retained:
+                    self._begin_behind(source, index, term)
+                self._commit(source, view.servers[source].term, index)
             case core.RoleChanged(role, term):
                 self._take_role(source, role, term)
             case ServerState() as state:
@@ -159,17 +173,28 @@ class Invariants:
 
     def _take_state(self, server: ServerId, state: ServerState) -> None:
         """Take a whole state: a new process begins with one, and one follows what was lost."""
-        log = self._log(server)
         before = self._tip(server)
-        del log[state.first_index - 1 :]
+        self._begin_behind(server, Index(state.first_index - 1), state.snapshot_term)
         self._append(server, state.first_index, state.entries)
         leads_on = state.role is core.Role.LEADER and self._leading.get(server) == state.term
-        if leads_on and not self._prefixes.begins_with(self._tip(server), before):
+        known = server not in self._unknown
+        if known and leads_on and not self._prefixes.begins_with(self._tip(server), before):
             self._leader_changed_its_log(server, before)
         self._take_role(server, state.role, state.term)
         self._commit(server, state.term, state.commit_index)
         self._last_applied[server] = Index(0)
         self._apply_to(server, state.last_applied)
+
+    def _begin_behind(self, server: ServerId, index: Index, term: Term) -> None:
+        """Let a log follow on the entry at ``index``, which a snapshot stands for (0: on nothing).
+
+        Whoever told of an entry with this index and term told all that leads up to it.
+        """
+        _, prefix = self._first_with.get((index, term), (server, 0))
+        self._logs[server] = self._prefixes.all_up_to(prefix)
+        self._unknown.discard(server)
+        if index and not prefix:
+            self._unknown.add(server)
 
     # --- Election Safety, Leader Completeness ------------------------------------------------
 
@@ -178,7 +203,8 @@ class Invariants:
             self._leading.pop(server, None)
             return
         self._leading[server] = term
-        winner, _ = self._elected.setdefault(term, (server, self._tip(server)))
+        log = None if server in self._unknown else self._tip(server)
+        winner, _ = self._elected.setdefault(term, (server, log))
         if winner != server:
             text = f"S{winner} and S{server} both lead term {term}"
             self._violated(Property.ELECTION_SAFETY, (winner, server), Index(0), text)
@@ -208,7 +234,7 @@ class Invariants:
         leader, log = self._elected[term]
         knower, committed = self._committed[earlier]
         index = self._prefixes.index(committed)
-        if self._prefixes.begins_with(log, committed):
+        if log is None or self._prefixes.begins_with(log, committed):
             return
         text = (
             f"S{leader} leads term {term} without the entry {self._prefixes.entry(committed)}, "
@@ -220,7 +246,7 @@ class Invariants:
 
     def _append(self, server: ServerId, first_index: Index, entries: Sequence[Entry]) -> None:
         log = self._log(server)
-        if first_index > len(log) + 1:
+        if server in self._unknown or first_index > len(log) + 1:
             return  # a hole: what was there was lost on the way, and a whole state is due
         if first_index <= len(log):
             self._truncate(server, first_index)

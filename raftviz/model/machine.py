@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Protocol
 
-from raft.core.messages import Entry, EntryKind
+from raft.core.membership import Configuration, ConfigurationError
+from raft.core.messages import Entry, EntryKind, ServerId
 from raft.machine import kv
 from raft.wire import DecodeError
 
@@ -34,5 +36,36 @@ def _command(entry: Entry) -> kv.Command | None:
 
 @lru_cache(maxsize=4096)
 def command_text(entry: Entry) -> str:
-    """Return an entry's command in printable characters: ``x=9``, ``del x``, ``no-op``."""
-    return "no-op" if entry.kind is EntryKind.NOOP else kv.describe(entry.data)
+    """Return what an entry says in printable characters: ``x=9``, ``del x``, ``no-op``."""
+    match entry.kind:
+        case EntryKind.NOOP:
+            return "no-op"
+        case EntryKind.CONFIGURATION:
+            return _members(entry.data)
+    return kv.describe(entry.data)
+
+
+def _members(data: bytes) -> str:
+    try:
+        configuration = Configuration.decode(data)
+    except ConfigurationError:
+        return "(not a configuration)"
+    return f"members {members_text(configuration)}"
+
+
+class _Members(Protocol):
+    """What a configuration and the event that tells of it have in common."""
+
+    @property
+    def voters(self) -> tuple[ServerId, ...]: ...
+    @property
+    def outgoing(self) -> tuple[ServerId, ...]: ...
+    @property
+    def learners(self) -> tuple[ServerId, ...]: ...
+
+
+def members_text(members: _Members) -> str:
+    """Return ``1 2 3``, a learner as ``4?``, and a joint configuration as ``1 2 3 → 1 2 4``."""
+    before = f"{' '.join(map(str, members.outgoing))} → " if members.outgoing else ""
+    after = [*map(str, members.voters), *(f"{learner}?" for learner in members.learners)]
+    return before + (" ".join(after) or "nobody")

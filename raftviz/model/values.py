@@ -10,7 +10,7 @@ from raft.core.events import Role
 from raft.core.messages import AppendEntries
 from raftviz.model.machine import command_text
 from raftviz.model.view import ClusterView, Flight, OperationView, ServerView
-from raftviz.model.words import kind_of
+from raftviz.model.words import kind_of, role_text
 
 SERVER_NAME = re.compile(r"s[1-9][0-9]{0,3}")
 """``s1`` is the server with the id 1."""
@@ -31,7 +31,7 @@ NAMES = {
 }
 SERVER_FIELDS = {
     "id": "its number",
-    "role": '"follower", "candidate", "leader", or "dead"',
+    "role": '"follower", "pre-candidate", "candidate", "leader", or "dead"',
     "term": "currentTerm",
     "voted_for": "whom it voted for in this term, 0 for nobody",
     "leader": "whom it takes for the leader, 0 for nobody",
@@ -81,7 +81,7 @@ def server_values(server: ServerView, view: ClusterView) -> dict[str, Any]:
     armed = server.timer_kind is not None
     return {
         "id": server.id,
-        "role": server.role.name.lower() if server.alive else "dead",
+        "role": role_text(server.role) if server.alive else "dead",
         "term": server.term,
         "voted_for": server.voted_for or 0,
         "leader": server.leader or 0,
@@ -89,7 +89,7 @@ def server_values(server: ServerView, view: ClusterView) -> dict[str, Any]:
         "paused": server.paused,
         "log": [
             {"index": index, "term": entry.term, "command": command_text(entry)}
-            for index, entry in enumerate(server.log, 1)
+            for index, entry in enumerate(server.known, server.known_from)
         ],
         "last_index": server.last_index,
         "commit": server.commit_index,

@@ -8,12 +8,12 @@ a viewer that comes late starts with the whole picture.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raft.core.events import Role
-from raft.core.messages import Index, Message, ServerId, Term
+from raft.core.messages import Entry, Index, Message, ServerId, Term
 from raftviz.model import events as ev
 from raftviz.model.server_view import LAB
 from raftviz.model.server_view import ServerView as ServerView
@@ -198,10 +198,15 @@ class ClusterView:
         if handler is not None:
             handler(self, event, event.what)
         elif (server := self.servers.get(event.source)) is not None:
-            server.tell(event.what)
+            server.tell(event.what, self._prefix)
         self.sequence = event.sequence
         self.time = max(self.time, event.virtual_time)
         self.monotonic = max(self.monotonic, event.monotonic_time)
+
+    def _prefix(self, index: Index, term: Term) -> Sequence[Entry]:
+        """Return all entries up to one of this term, if any server's log is known to have them."""
+        known = (server.prefix(index, term) for server in self.servers.values())
+        return next((prefix for prefix in known if len(prefix) == index), ())
 
     def _lab_started(self, event: ev.Event, what: ev.LabStarted) -> None:
         self.cluster = what.cluster

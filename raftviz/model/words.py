@@ -19,19 +19,28 @@ from raft.core.messages import (
     AppendOutcome,
     Entry,
     Granted,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    LeaderAlive,
     LogBehind,
     Message,
     Mismatch,
+    ReadIndex,
+    ReadIndexReply,
+    RequestPreVote,
+    RequestPreVoteReply,
     RequestVote,
     RequestVoteReply,
     ServerId,
     StaleTerm,
+    TimeoutNow,
     VoteOutcome,
 )
 from raft.frames import ObservationsLost, ServerState
 from raft.printable import printable
 from raftviz.model import events as ev
 from raftviz.model.machine import command_text as command_text
+from raftviz.model.machine import members_text
 from raftviz.model.view import ClusterView, OperationView, ServerView
 
 SHORT = 24
@@ -52,9 +61,18 @@ class MessageKind(enum.Enum):
     APPEND = "entries"
     APPEND_OK = "has the entries"
     APPEND_REFUSED = "refuses the entries"
+    REQUEST_PRE_VOTE = "asks whether it would get a vote"
+    PRE_VOTE_GRANTED = "would grant a vote"
+    PRE_VOTE_REFUSED = "would refuse a vote"
+    TIMEOUT_NOW = "hands leadership over"
+    SNAPSHOT = "a piece of a snapshot"
+    SNAPSHOT_OK = "has a piece of a snapshot"
+    READ_INDEX = "asks how far a read must see"
+    READ_INDEX_OK = "says how far a read must see"
 
 
 _ROUTINE = (MessageKind.HEARTBEAT, MessageKind.APPEND_OK)
+_TOLD = (MessageKind.APPEND, MessageKind.APPEND_REFUSED, MessageKind.TIMEOUT_NOW)
 
 
 def kind_of(message: Message) -> MessageKind:
@@ -74,6 +92,22 @@ def kind_of(message: Message) -> MessageKind:
             return MessageKind.APPEND_OK
         case AppendEntriesReply():
             return MessageKind.APPEND_REFUSED
+        case RequestPreVote():
+            return MessageKind.REQUEST_PRE_VOTE
+        case RequestPreVoteReply(outcome=Granted()):
+            return MessageKind.PRE_VOTE_GRANTED
+        case RequestPreVoteReply():
+            return MessageKind.PRE_VOTE_REFUSED
+        case TimeoutNow():
+            return MessageKind.TIMEOUT_NOW
+        case InstallSnapshot():
+            return MessageKind.SNAPSHOT
+        case InstallSnapshotReply():
+            return MessageKind.SNAPSHOT_OK
+        case ReadIndex():
+            return MessageKind.READ_INDEX
+        case ReadIndexReply():
+            return MessageKind.READ_INDEX_OK
 
 
 def noteworthy(event: ev.Event, view: ClusterView | None = None) -> bool:
@@ -83,7 +117,7 @@ def noteworthy(event: ev.Event, view: ClusterView | None = None) -> bool:
     """
     match event.what:
         case ev.MessageSent(message=message):
-            return kind_of(message) in (MessageKind.APPEND, MessageKind.APPEND_REFUSED)
+            return kind_of(message) in _TOLD
         case ev.MessageDropped(message_id):
             flight = view.flight(message_id) if view else None
             return flight is not None and kind_of(flight.message) not in _ROUTINE
@@ -96,6 +130,11 @@ _STORY = (
     | core.EntriesAppended
     | core.EntriesTruncated
     | core.CommitAdvanced
+    | core.PreVoteCast
+    | core.ConfigurationChanged
+    | core.LogCompacted
+    | core.SnapshotInstalled
+    | core.TransferChanged
     | ev.LabStarted
     | ev.CommandGiven
     | ev.Warned
@@ -229,6 +268,32 @@ def _content(message: Message) -> str:
             return f"{place}, {content}"
         case AppendEntriesReply(outcome=outcome):
             return _append_answer(outcome)
+        case InstallSnapshot(last_index=index, offset=offset, data=data, size=size):
+            piece = f"bytes {offset} to {offset + len(data)} of {size}"
+            return f"all up to {index}/{message.last_term}, {piece}"
+        case InstallSnapshotReply(last_index=index, installed=True):
+            return f"has all up to {index}"
+        case InstallSnapshotReply(last_index=index, next_offset=offset):
+            return f"wants the snapshot up to {index} from byte {offset} on"
+    return _election_content(message)
+
+
+def _election_content(
+    message: RequestPreVote | RequestPreVoteReply | TimeoutNow | ReadIndex | ReadIndexReply,
+) -> str:
+    match message:
+        case RequestPreVote(last_log_index=index, last_log_term=term):
+            return f"its log ends at {index}/{term}" if index else "its log is empty"
+        case RequestPreVoteReply(election_term=term, outcome=Granted()):
+            return f"it would vote in term {term}"
+        case RequestPreVoteReply(election_term=term, outcome=outcome, src=voter):
+            return f"it would not vote in term {term}: {_vote_refusal(outcome, voter)}"
+        case TimeoutNow():
+            return "start an election and take over"
+        case ReadIndex():
+            return "how far must a read see?"
+        case ReadIndexReply(index=index):
+            return f"a read must see all up to {index}"
 
 
 def _append_answer(outcome: AppendOutcome) -> str:
@@ -251,6 +316,10 @@ def _vote_refusal(outcome: VoteOutcome, voter: ServerId) -> str:
             return f"its own log is more up-to-date (ends at {index}/{term})"
         case StaleTerm():
             return "the request is of an older term"
+        case LeaderAlive(None):
+            return "it has just started, and may have heard from a leader before"
+        case LeaderAlive(leader):
+            return "it leads itself" if leader == voter else f"it hears from the leader S{leader}"
         case Granted():
             return "it does not"
 
@@ -323,9 +392,22 @@ def _of_server(
             return f"{me}: the log of S{follower} {known}; it will be sent {next_index} next"
         case core.MessageIgnored(src, kind, reason):
             return f"{me} ignores a {printable(kind, LONG)} of S{src}: {printable(reason, LONG)}"
+        case core.PreVoteCast(term, candidate, Granted()):
+            return f"{me} would vote for S{candidate} in term {term}"
+        case core.PreVoteCast(term, candidate, outcome):
+            why = _vote_refusal(outcome, source)
+            return f"{me} would not vote for S{candidate} in term {term}: {why}"
+        case core.PreVoteReceived():
+            return f"{me} {_pre_vote_count(what, source, view)}"
+        case core.TransferChanged(None):
+            return f"{me} hands its leadership to nobody any more"
+        case core.TransferChanged(target):
+            return f"{me} hands its leadership to S{target}"
         case ServerState():
             entries = "1 entry" if len(what.entries) == 1 else f"{len(what.entries)} entries"
-            return f"{me} tells its state: {what.role.name.lower()} in term {what.term}, {entries}"
+            place = f" from {what.first_index} on" if what.first_index > 1 else ""
+            role = role_text(what.role)
+            return f"{me} tells its state: {role} in term {what.term}, {entries}{place}"
         case ObservationsLost(count):
             return f"{count} observations of {me} were lost: it told more than could be heard"
     return f"{me} {_log_change(what)}"
@@ -334,11 +416,13 @@ def _of_server(
 def _role_change(what: core.RoleChanged, before: ServerView) -> str:
     term = what.term
     candidate = before.role is core.Role.CANDIDATE
+    if what.role is core.Role.PRE_CANDIDATE:
+        return f" asks whether it could win an election in term {term + 1}{_waited(what, before)}"
     match what.reason:
         case core.RoleReason.STARTED:
             return f" begins as a follower in term {term}"
         case core.RoleReason.ELECTION_TIMEOUT:
-            waited = f" for {duration_text(before.timer_interval)}" if before.timer_interval else ""
+            waited = _for(before.timer_interval)
             if candidate:
                 return f": no majority{waited}, so it starts another election in term {term}"
             return f": no word from a leader{waited}, so it starts an election in term {term}"
@@ -351,13 +435,38 @@ def _role_change(what: core.RoleChanged, before: ServerView) -> str:
             return f" {_steps_down(before)}: another server is in term {term}"
         case core.RoleReason.LEADER_EXISTS:
             return f" {_steps_down(before)}: term {term} has a leader"
+        case core.RoleReason.PRE_VOTES_WON:
+            return f" could win, so it starts an election in term {term}"
+        case core.RoleReason.QUORUM_LOST:
+            return f" {_steps_down(before)}: no majority answers it any more"
+        case core.RoleReason.TRANSFER:
+            return f" takes over: the leader asked it to start an election, in term {term}"
+        case core.RoleReason.REMOVED:
+            return f" {_steps_down(before)}: it is no member any more"
+
+
+def _for(interval: float) -> str:
+    return f" for {duration_text(interval)}" if interval else ""
+
+
+def _waited(what: core.RoleChanged, before: ServerView) -> str:
+    if what.reason is core.RoleReason.ASKED:
+        return ": it was timed out by hand"
+    if before.role is core.Role.PRE_CANDIDATE:
+        return f" again: no majority{_for(before.timer_interval)}"
+    return f": no word from a leader{_for(before.timer_interval)}"
+
+
+def role_text(role: core.Role) -> str:
+    """Return ``follower``, ``pre-candidate`` and so on."""
+    return role.name.lower().replace("_", "-")
 
 
 def _steps_down(before: ServerView) -> str:
     match before.role:
         case core.Role.LEADER:
             return "stops leading"
-        case core.Role.CANDIDATE:
+        case core.Role.CANDIDATE | core.Role.PRE_CANDIDATE:
             return "gives up its election"
     return "becomes a follower"
 
@@ -377,8 +486,27 @@ def _vote_count(what: core.VoteReceived, me: ServerId, view: ClusterView) -> str
     return f"{have} ({len(granted)} of {len(view.servers)})"
 
 
+def _pre_vote_count(what: core.PreVoteReceived, me: ServerId, view: ClusterView) -> str:
+    if not isinstance(what.outcome, Granted):
+        why = _vote_refusal(what.outcome, what.voter)
+        return f"would not get the vote of S{what.voter}: {why}"
+    if what.voter == me:
+        return f"would vote for itself in term {what.election_term}"
+    have = f"would get the vote of S{what.voter}"
+    if me not in view.servers:
+        return have
+    return f"{have} ({len({*view.servers[me].granted, what.voter})} of {len(view.servers)})"
+
+
 def _log_change(
-    what: core.EntriesAppended | core.EntriesTruncated | core.CommitAdvanced | core.Applied,
+    what: core.EntriesAppended
+    | core.EntriesTruncated
+    | core.CommitAdvanced
+    | core.Applied
+    | core.ConfigurationChanged
+    | core.LogCompacted
+    | core.SnapshotSent
+    | core.SnapshotInstalled,
 ) -> str:
     match what:
         case core.EntriesAppended(first_index, entries):
@@ -389,6 +517,16 @@ def _log_change(
             return f"commits up to {index}"
         case core.Applied(index):
             return f"has applied all up to {index}"
+        case core.ConfigurationChanged(index):
+            since = f"by its entry {index}" if index else "as at the beginning"
+            return f"takes these for the members: {members_text(what)} ({since})"
+        case core.LogCompacted(index, term, first_index):
+            return f"has a snapshot up to {index}/{term}; its log starts at {first_index} now"
+        case core.SnapshotSent(follower, index, offset, size):
+            return f"sends S{follower} its snapshot up to {index}, from byte {offset} of {size} on"
+        case core.SnapshotInstalled(index, term, retained):
+            rest = "keeps the log behind it" if retained else "discards all of its log"
+            return f"takes over the leader's snapshot up to {index}/{term} and {rest}"
 
 
 def _entries(first_index: int, entries: Sequence[Entry]) -> str:

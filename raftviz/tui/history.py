@@ -8,11 +8,17 @@ from dataclasses import dataclass, field
 
 from raft.core.events import (
     CommitAdvanced,
+    ConfigurationChanged,
     EntriesTruncated,
     LeaderChanged,
+    LogCompacted,
+    PreVoteCast,
+    PreVoteReceived,
     Role,
     RoleChanged,
+    SnapshotInstalled,
     TermChanged,
+    TransferChanged,
     VoteCast,
     VoteReceived,
 )
@@ -87,9 +93,14 @@ def tone_of(what: Happening) -> Tone:
     match what:
         case RoleChanged(role=Role.LEADER) | LeaderChanged():
             return Tone.LEADS
-        case RoleChanged(role=Role.CANDIDATE):
+        case RoleChanged(role=Role.CANDIDATE | Role.PRE_CANDIDATE):
             return Tone.CAMPAIGNS
-        case VoteCast(outcome=outcome) | VoteReceived(outcome=outcome):
+        case (
+            VoteCast(outcome=outcome)
+            | VoteReceived(outcome=outcome)
+            | PreVoteCast(outcome=outcome)
+            | PreVoteReceived(outcome=outcome)
+        ):
             return Tone.GOOD if isinstance(outcome, Granted) else Tone.BAD
         case CommitAdvanced() | OperationReturned(outcome=Outcome.OK):
             return Tone.GOOD
@@ -100,5 +111,7 @@ def tone_of(what: Happening) -> Tone:
         case CommandGiven() | Warned():
             return Tone.BAD
         case LinkChanged() | ServerPaused() | TermChanged():
+            return Tone.CHANGED
+        case ConfigurationChanged() | LogCompacted() | SnapshotInstalled() | TransferChanged():
             return Tone.CHANGED
     return Tone.PLAIN

@@ -14,6 +14,12 @@ def select(servers: Servers, view: ClusterView) -> ServerId | None:
         return next((server for server in servers if server in view.servers), None)
     if servers is Who.LEADER:
         return view.leader
-    role = {Who.FOLLOWERS: Role.FOLLOWER, Who.CANDIDATE: Role.CANDIDATE}.get(servers)
-    meant = (s.id for s in view.servers.values() if role is None or (s.alive and s.role is role))
+    roles = _ROLES.get(servers)
+    meant = (s.id for s in view.servers.values() if roles is None or (s.alive and s.role in roles))
     return next(meant, None)
+
+
+_ROLES = {
+    Who.FOLLOWERS: {Role.FOLLOWER},
+    Who.CANDIDATE: {Role.CANDIDATE, Role.PRE_CANDIDATE},
+}

@@ -15,13 +15,21 @@ from raft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
     Granted,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    LeaderAlive,
     LogBehind,
     Message,
     Mismatch,
+    ReadIndex,
+    ReadIndexReply,
+    RequestPreVote,
+    RequestPreVoteReply,
     RequestVote,
     RequestVoteReply,
     ServerId,
     StaleTerm,
+    TimeoutNow,
     VoteOutcome,
 )
 from raft.printable import printable
@@ -78,6 +86,8 @@ def refusal(outcome: VoteOutcome, voter: ServerId) -> str:
             return f"has voted for {'itself' if candidate == voter else f'S{candidate}'}"
         case LogBehind():
             return "log behind"
+        case LeaderAlive():
+            return "has a leader"
         case StaleTerm():
             return "old term"
     return ""
@@ -96,7 +106,33 @@ def look_of(message: Message, view: ClusterView) -> Look:
             return Look(Kind.BEAT, "●", "", message.term)
         case AppendEntries():
             return _entries(message)
-    return _append_answer(message, view)
+        case AppendEntriesReply():
+            return _append_answer(message, view)
+        case InstallSnapshot():
+            return Look(Kind.ENTRIES, "snapshot", f"up to {message.last_index}", message.term)
+        case InstallSnapshotReply(installed=True):
+            return Look(Kind.STORED, "✓", f"has {message.last_index}", message.term)
+        case InstallSnapshotReply():
+            return Look(Kind.BEAT_ANSWER, "○", "", message.term)
+    return _question(message)
+
+
+def _question(
+    message: RequestPreVote | RequestPreVoteReply | TimeoutNow | ReadIndex | ReadIndexReply,
+) -> Look:
+    match message:
+        case RequestPreVote():
+            return Look(Kind.ASK, "?", "would you vote for me", message.term)
+        case RequestPreVoteReply(outcome=Granted()):
+            return Look(Kind.GRANT, "+", "I would", message.term)
+        case RequestPreVoteReply():
+            return Look(Kind.REFUSE, "−", refusal(message.outcome, message.src), message.term)
+        case TimeoutNow():
+            return Look(Kind.ASK, "!", "take over", message.term)
+        case ReadIndex():
+            return Look(Kind.ASK, "?", "a read", message.term)
+        case ReadIndexReply(index=index):
+            return Look(Kind.GRANT, "+", f"up to {index}", message.term)
 
 
 def _entries(message: AppendEntries) -> Look:

@@ -14,7 +14,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Sequence
 
-from raft.core.events import Role, TimerKind
+from raft.core.events import ConfigurationChanged, Role, TimerKind
 from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
 from raft.frames import FollowerProgress, ServerState
 from raftviz.lab.api import Answer
@@ -60,8 +60,12 @@ def server_state(
     votes: Sequence[int] = (),
     peers: Sequence[int] = (),
     deadline: float = 0.2,
+    behind: tuple[int, int] = (0, 0),
 ) -> ServerState:
-    """A whole state; ``peers`` are the followers whose progress a leader knows."""
+    """A whole state; ``peers`` are the followers whose progress a leader knows.
+
+    ``behind`` is the index and the term of the entry that the log follows on.
+    """
     is_leader = role is Role.LEADER
     return ServerState(
         server=ServerId(server),
@@ -71,7 +75,7 @@ def server_state(
         term=Term(term),
         voted_for=None if voted_for is None else ServerId(voted_for),
         leader=None if leader is None else ServerId(leader),
-        first_index=Index(1),
+        first_index=Index(behind[0] + 1),
         entries=tuple(log),
         commit_index=Index(commit),
         last_applied=Index(commit if applied is None else applied),
@@ -82,6 +86,8 @@ def server_state(
         timer_kind=TimerKind.HEARTBEAT if is_leader else TimerKind.ELECTION,
         timer_deadline=deadline,
         timer_interval=0.050 if is_leader else 0.200,
+        snapshot_term=Term(behind[1]),
+        configuration=ConfigurationChanged(Index(0), (), (), ()),
     )
 
 

@@ -1,10 +1,17 @@
-"""The stream of a random but real run: cores in memory, with crashes, losses, cuts and pauses."""
+"""The stream of a random but real run: cores in memory, with crashes, losses, cuts and pauses.
+
+Half of the runs have pre-votes and check-quorum. Snapshots are taken, leadership is handed over,
+and voters become learners and voters again.
+"""
 
 from __future__ import annotations
 
 from random import Random
 
+from raft.core.events import ConfigurationChanged
+from raft.core.membership import AddVoter, Demote
 from raft.core.messages import Message, ServerId
+from raft.core.readonly import ReadState
 from raft.core.rules import Rules
 from raft.frames import FollowerProgress, ServerState
 from raft.machine.kv import Delete, Put, encode_command
@@ -39,7 +46,8 @@ class SimulatedLab:
 
     def __init__(self, size: int, seed: int, rules: Rules | None = None) -> None:
         self.random = Random(seed)
-        self.network = Network(size, rules, seed)
+        careful = seed % 2 == 0
+        self.network = Network(size, rules, seed, pre_vote=careful, check_quorum=careful)
         if rules is not None:
             self.network.safety = NoJudge()  # type: ignore[assignment]
         self.events: list[Event] = []
@@ -62,6 +70,7 @@ class SimulatedLab:
             + [self.propose] * 6
             + [self.drop] * 2
             + [self.toggle_link, self.crash_or_restart, self.pause_or_resume]
+            + [self.compact, self.read, self.transfer, self.change_members]
         )
         for _ in range(steps):
             self.random.choice(actions)()
@@ -111,6 +120,32 @@ class SimulatedLab:
             outcome = self.random.choice(list(Outcome))
             self._tell(OperationReturned(self._operations, outcome, False, b"", "why"))
 
+    def compact(self) -> None:
+        running = [s for s in self.network.cores if s not in self.paused]
+        if running:
+            self.network.compact(self.random.choice(running), self.random.choice([0, 2]))
+            self._tell_trace()
+
+    def read(self) -> None:
+        running = [s for s in self.network.cores if s not in self.paused]
+        if running:
+            self.network.read(self.random.choice(running))
+            self._tell_trace()
+
+    def transfer(self) -> None:
+        leader = self.network.leader
+        if leader is not None and leader not in self.paused:
+            self.network.transfer(leader, self.random.choice([None, *self.network.servers]))
+            self._tell_trace()
+
+    def change_members(self) -> None:
+        leader = self.network.leader
+        if leader is not None and leader not in self.paused:
+            server = self.random.choice(self.network.servers)
+            voter = server in self.network.cores[leader].configuration.voters
+            self.network.change(leader, [Demote(server) if voter else AddVoter(server)])
+            self._tell_trace()
+
     def toggle_link(self) -> None:
         src, dst = self.random.sample(self.network.servers, 2)
         self.network.cut ^= {(src, dst)}
@@ -147,8 +182,8 @@ class SimulatedLab:
             term=core.term,
             voted_for=core.voted_for,
             leader=core.leader,
-            first_index=1,  # type: ignore[arg-type]
-            entries=core.log.entries(1, core.log.last_index),
+            first_index=core.log.first_index,
+            entries=core.log.entries(core.log.first_index, core.log.last_index),
             commit_index=core.commit_index,
             last_applied=core.last_applied,
             votes=tuple(sorted(core.votes)),
@@ -159,6 +194,13 @@ class SimulatedLab:
             timer_kind=core.timer_kind,
             timer_deadline=core.deadline,
             timer_interval=core.timer_interval,
+            snapshot_term=core.log.prev_term,
+            configuration=ConfigurationChanged(
+                core.configuration_index,
+                core.configuration.voters,
+                core.configuration.outgoing,
+                core.configuration.learners,
+            ),
         )
 
     def _spawned(self, server: ServerId) -> None:
@@ -180,8 +222,8 @@ class SimulatedLab:
             self._ids[id(flight)] = self._messages
             self._flights.append(flight)  # keeps id() its own
             self._tell(MessageSent(self._messages, flight.message, self.network.now + 0.01))
-        else:
-            self._tell((happening.server, happening.what))  # type: ignore[arg-type]
+        elif not isinstance(happening.what, ReadState):
+            self._tell((happening.server, happening.what))
 
     def _id(self, flight: Flight) -> int:
         return self._ids[id(flight)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +55,7 @@ from raftviz.model.events import (
     ServerResumed,
     Warned,
 )
+from raftviz.model.machine import apply_command
 from raftviz.model.view import (
     LANDED_KEPT,
     OPERATIONS_KEPT,
@@ -91,6 +94,13 @@ def heartbeat(src: int = 2, dst: int = 3) -> AppendEntries:
     return AppendEntries(ServerId(src), ServerId(dst), term, zero, Term(0), (), zero)
 
 
+def machine_after(entries: Iterable[Entry]) -> dict[bytes, bytes]:
+    values: dict[bytes, bytes] = {}
+    for entry in entries:
+        apply_command(values, entry)
+    return values
+
+
 # --- The whole fold, against what the servers themselves say -----------------------------------
 
 
@@ -109,13 +119,27 @@ def test_a_server_is_exactly_what_its_events_say(seed: int, size: int, steps: in
                 disk.hard_state.term,
                 disk.hard_state.voted_for,
             )
-            assert known.log == list(disk.entries)
+            first = disk.snapshot.index + 1 if disk.snapshot else 1
+            assert known.last_index == first - 1 + len(disk.entries)
+            on_disk = range(first, known.last_index + 1)
+            assert [known.known_entry(index) for index in on_disk] == list(disk.entries)
             continue
         fresh = folded(started(size, seed), spawned(server), (server, lab.state(server)))
         told = fresh.servers[server]
         told.paused = known.paused
         told.refused = known.refused
-        told.votes |= {v: o for v, o in known.votes.items() if not isinstance(o, Granted)}
+        # Refusals are not told, and a leader's votes are history.
+        granted = {v: o for v, o in known.votes.items() if isinstance(o, Granted)}
+        assert granted == told.votes or known.role is Role.LEADER
+        told.votes = known.votes
+        # A whole state does not tell what a snapshot stands for; who saw it all knows.
+        assert known.hidden == known.term_before == 0
+        assert len(known.compacted) == known.first_index - 1
+        committed = lab.network.safety.committed
+        assert known.kv == machine_after(committed[: known.last_applied])
+        told.kv, told.hidden = known.kv, known.hidden
+        told.compacted, told.term_before = known.compacted, known.term_before
+        told.snapshot, told.transferee = known.snapshot, known.transferee
         assert known == told
     assert view.leader == lab.network.leader
     assert {flight.message for flight in view.flights.values()} == {

@@ -1,8 +1,9 @@
 """Servers: a circle whose shape is the role, whose colour is the term, whose rim is the timer.
 
 A follower's rim is its election timer: the thick part is the time that is left, it shrinks
-clockwise and jumps back to full with each heartbeat. A candidate's rim is dashed, a leader's
-double, a dead server's dotted with a cross in it.
+clockwise and jumps back to full with each heartbeat. A candidate's rim is dashed (also that of
+one which only asks whether it could win), a leader's double, a dead server's dotted with a
+cross in it.
 """
 
 from __future__ import annotations
@@ -16,8 +17,19 @@ from raftviz.tui.canvas import Canvas, width_of
 from raftviz.tui.geometry import Box, circle, disc
 from raftviz.tui.scene.frame import Frame
 
-ROLE_WORDS = {Role.FOLLOWER: "follower", Role.CANDIDATE: "CANDIDATE", Role.LEADER: "LEADER"}
-ROLE_MARKS = {Role.FOLLOWER: "", Role.CANDIDATE: "◇ ", Role.LEADER: "★ "}
+ROLE_WORDS = {
+    Role.FOLLOWER: "follower",
+    Role.PRE_CANDIDATE: "PRE-VOTE",
+    Role.CANDIDATE: "CANDIDATE",
+    Role.LEADER: "LEADER",
+}
+ROLE_MARKS = {
+    Role.FOLLOWER: "",
+    Role.PRE_CANDIDATE: "◇ ",
+    Role.CANDIDATE: "◇ ",
+    Role.LEADER: "★ ",
+}
+CAMPAIGNING = (Role.PRE_CANDIDATE, Role.CANDIDATE)
 DASHES = 12
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -83,7 +95,7 @@ def _draw_circle(canvas: Canvas, frame: Frame, server: ServerView, box: Box) -> 
         _rim(canvas, box, 0, 1, frame.palette.warn, dashes=height * 2)
     else:
         left_share = time_left(server, frame.virtual)
-        dashes = DASHES if server.role is Role.CANDIDATE else 0
+        dashes = DASHES if server.role in CAMPAIGNING else 0
         _rim(canvas, box, 0.6, 1, pale, dashes=dashes)
         _rim(canvas, box, 0, 2.4 if height > 5 else 1.6, bright, until=left_share, dashes=dashes)
     lines = _lines(frame, server, height)
@@ -149,7 +161,7 @@ def _vote(frame: Frame, server: ServerView) -> Line:
 
 def _tally(frame: Frame, server: ServerView) -> Line:
     """Return a candidate's votes: granted ones filled, refused ones crossed, others open."""
-    if not server.alive or server.role is not Role.CANDIDATE:
+    if not server.alive or server.role not in CAMPAIGNING:
         return []
     palette = frame.palette
     granted = sum(isinstance(vote, Granted) for vote in server.votes.values())

@@ -1,6 +1,7 @@
 """The logs: one row a server, one cell an entry, and how far each has come.
 
-Committed entries are solid blocks, entries that may still vanish are hatched. Beneath a row
+Committed entries are solid blocks, entries that may still vanish are hatched, and dots stand
+where a snapshot stands for the entries. Beneath a row
 stand the marks: how far the server knows the log to be committed and has applied it, and what
 the leader believes of it (matchIndex, nextIndex).
 """
@@ -25,6 +26,7 @@ NAME, NUMBERS, FEW_NUMBERS = 6, 17, 11
 SPACIOUS = 60
 WIDEST, NARROWEST = 10, 8
 COMMIT, APPLIED, MATCH, NEXT = "◆", "◇", "●", "▷"
+COMPACTED = "·"
 
 
 class LogsPanel(Panel):
@@ -39,7 +41,7 @@ class LogsPanel(Panel):
 
     def scroll(self, entries: int) -> None:
         """Move to older (positive) or newer entries."""
-        longest = max((len(server.log) for server in self.seen.view.servers.values()), default=0)
+        longest = max((server.last_index for server in self.seen.view.servers.values()), default=0)
         self.back = min(max(self.back + entries, 0), max(longest - 1, 0))
         self.repaint()
 
@@ -71,7 +73,7 @@ class LogsPanel(Panel):
         rows = self._rows_each(canvas.height)
         numbers = NUMBERS if canvas.width >= SPACIOUS else FEW_NUMBERS
         room = canvas.width - NAME - (numbers if rows == 1 else 0)
-        longest = max((len(server.log) for server in servers), default=0)
+        longest = max((server.last_index for server in servers), default=0)
         width = WIDEST if room >= 6 * WIDEST else NARROWEST
         shown = max(room // width, 1)
         first = max(longest - self.back - shown, 0) + 1
@@ -109,11 +111,15 @@ class LogsPanel(Panel):
         self, canvas: Canvas, y: int, server: ServerView, first: int, shown: int, width: int
     ) -> None:
         for place in range(shown):
+            x = NAME + place * width
+            if first + place < server.first_index:
+                canvas.text(x, y, COMPACTED * (width - 1), self.seen.palette.faint)
+                continue
             entry = server.entry(first + place)
             if entry is None:
                 return
             committed = first + place <= self._committed(server)
-            self._draw_cell(canvas, NAME + place * width, y, entry, committed, width - 1)
+            self._draw_cell(canvas, x, y, entry, committed, width - 1)
 
     def _committed(self, server: ServerView) -> int:
         """Return how far the server knows its log to be committed.
@@ -124,8 +130,13 @@ class LogsPanel(Panel):
             return server.commit_index
         view = self.seen.view
         knower = max(view.servers.values(), key=lambda one: one.commit_index)
-        pairs = zip(server.log, knower.log[: knower.commit_index], strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0].term == pair[1].term, pairs))
+
+        def is_same(index: int) -> bool:
+            mine, known = server.known_entry(index), knower.known_entry(index)
+            return mine is not None and known is not None and mine.term == known.term
+
+        begin = max(server.known_from, knower.known_from)
+        return begin - 1 + sum(1 for _ in takewhile(is_same, range(begin, knower.commit_index + 1)))
 
     def _draw_cell(
         self, canvas: Canvas, x: int, y: int, entry: Entry, committed: bool, width: int

@@ -72,6 +72,7 @@ class ServerPanel(Panel):
                 self._fact("commitIndex", str(server.commit_index)),
                 self._fact("lastApplied", str(server.last_applied)),
                 self._fact("leader", leader),
+                *self._handing_over(server),
             ],
         )
         yield "timer", [self._timer(server)]
@@ -82,6 +83,10 @@ class ServerPanel(Panel):
         if server.refused is not None:
             yield "refused", [self._refused(server)]
         yield "key-value", self._pairs(server)
+
+    def _handing_over(self, server: ServerView) -> list[Item]:
+        to = server.transferee
+        return [] if to is None else [self._fact("hands over to", f"S{to}")]
 
     def _fact(self, name: str, value: str, style: Style | None = None) -> Item:
         palette = self.seen.palette
@@ -135,9 +140,7 @@ class ServerPanel(Panel):
 
     def _pairs(self, server: ServerView) -> list[Item]:
         palette = self.seen.palette
-        if not server.kv:
-            return [[("empty", palette.faint)]]
-        return [
+        pairs: list[Item] = [
             [
                 (printable(key, MAX_PAIR), palette.dim),
                 ("=", palette.faint),
@@ -145,6 +148,10 @@ class ServerPanel(Panel):
             ]
             for key, value in sorted(server.kv.items())
         ]
+        if server.hidden:
+            note = f"what entries up to {server.hidden} said is not known"
+            return [[(note, palette.faint)], *pairs]
+        return pairs or [[("empty", palette.faint)]]
 
     def _flow(self, canvas: Canvas, y: int, label: str, items: list[Item]) -> int:
         """Draw a label and its items, as many in a row as fit; return the row after them."""
@@ -161,8 +168,9 @@ class ServerPanel(Panel):
 
 
 def _log_text(server: ServerView) -> str:
+    behind = f", behind a snapshot up to {server.snapshot[0]}" if server.snapshot else ""
     if not server.log:
-        return "empty"
+        return f"empty{behind}"
     count = len(server.log)
     entries = "1 entry" if count == 1 else f"{count} entries"
-    return f"{entries}, the last of term {server.log[-1].term}"
+    return f"{entries}, the last of term {server.last_term}{behind}"
