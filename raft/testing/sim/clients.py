@@ -6,13 +6,27 @@ from collections.abc import Callable
 from typing import Protocol
 
 from raft.core.messages import Index, ServerId
+from raft.machine.sessions import (
+    Numbering,
+    OpenSession,
+    Perform,
+    Performed,
+    SessionAnswer,
+    SessionOpened,
+    decode_answer,
+    encode_request,
+)
 from raft.testing.sim.chance import Chance
+from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.node import Node
 from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario
 
 PATIENCE = 12
 """So many election timeouts a client waits for an answer; then the outcome is unknown."""
+
+RETRIES = 3
+"""So often a client sends a command of a session again."""
 
 OPERATIONS_A_KEY = 60
 """Then the clients go on with fresh keys: to check a history takes longer than its length."""
@@ -24,6 +38,7 @@ class Service(Protocol):
     now: float
     scenario: Scenario
     chance: Chance
+    invariants: Invariants
     nodes: dict[ServerId, Node]
 
     def request_at(self, delay: float, node: Node, operation: Operation) -> None:
@@ -44,20 +59,45 @@ class Client:
         self._draw = self._world.chance.stream("client", number)
         self._server: ServerId | None = None
         self._gives_up = 0.0
+        self._retries = 0
+        self._numbering: Numbering | None = None
+        self._perform = Perform(0, 0, 0, b"")
 
     def turn(self) -> None:
         """Begin an operation, try again, or give up: what it is time for."""
         world = self._world
         if self.current is not None and world.now >= self._gives_up:
-            self.current = None
             self._server = None
+            # In a session the same command may be sent again: it takes effect once.
+            if self.current.in_session and self._retries > 0:
+                self._retries -= 1
+                self._wait(self.current)
+                return
+            self._give_up()
         if self.current is None:
             if not self._clients.open:
                 return
-            self.current = self._clients.new_operation(self, self._draw.random())
-            self._gives_up = world.now + PATIENCE * world.scenario.election_timeout
-            world.after(self._gives_up - world.now, self.turn)
-            self._send(self.current)
+            if world.scenario.sessions and self._numbering is None:
+                self.current = Operation(self.number, -1, b"", True, False, world.now)
+                self.current.in_session = encode_request(OpenSession())
+            else:
+                self.current = self._clients.new_operation(self, self._draw.random())
+                if self._numbering is not None and self.current.is_write:
+                    self._perform = self._numbering.number(self.current.command)
+                    self.current.in_session = encode_request(self._perform)
+            self._retries = RETRIES
+            self._wait(self.current)
+
+    def _wait(self, operation: Operation) -> None:
+        patience = PATIENCE * self._world.scenario.election_timeout
+        self._gives_up = self._world.now + patience
+        self._world.after(patience, self.turn)
+        self._send(operation)
+
+    def _give_up(self) -> None:
+        """Never learn what became of it: with a new session the old one's retries are over."""
+        self.current = None
+        self._numbering = None
 
     def _send(self, operation: Operation) -> None:
         servers = sorted(self._world.nodes)
@@ -66,7 +106,14 @@ class Client:
         delay = self._world.scenario.delay * (1 + self._draw.random())
         self._world.request_at(delay, self._world.nodes[self._server], operation)
 
-    def answered(self, operation: Operation, accepted: bool, hint: ServerId | None) -> None:
+    def answered(
+        self,
+        operation: Operation,
+        accepted: bool,
+        result: bytes,
+        index: Index,
+        hint: ServerId | None,
+    ) -> None:
         """Take in an answer; a late one, to what is given up, counts no more."""
         world = self._world
         if operation is not self.current:
@@ -76,9 +123,25 @@ class Client:
             pause = world.scenario.election_timeout / 8
             world.after(pause, lambda: self._again(operation))
             return
-        operation.returned = world.now
         self.current = None
+        if not operation.in_session:
+            operation.result, operation.position = result, index
+            operation.returned = world.now
+        else:
+            self._answered_in_session(operation, decode_answer(result))
         world.after(world.scenario.think * self._draw.random(), self.turn)
+
+    def _answered_in_session(self, operation: Operation, answer: SessionAnswer) -> None:
+        match answer:
+            case SessionOpened(session):
+                self._numbering = Numbering(session)
+            case Performed() if self._numbering is not None:
+                self._numbering.answered(self._perform)
+                operation.returned = self._world.now
+                operation.position = self._world.invariants.effects[operation.command]
+            case _:
+                # The session has expired: nobody knows what became of the command.
+                self._give_up()
 
     def _again(self, operation: Operation) -> None:
         if operation is self.current:
@@ -133,7 +196,4 @@ class Clients:
             if accepted:
                 operation.returned, operation.position = self.world.now, index
             return
-        client = self.clients[operation.client]
-        if accepted and client.current is operation:
-            operation.result, operation.position = result, index
-        client.answered(operation, accepted, hint)
+        self.clients[operation.client].answered(operation, accepted, result, index, hint)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from raft.testing.mutants import MUTANTS
+from raft.testing.session_mutants import SESSION_MUTANTS
 from raft.testing.sim.campaign import Order, campaign
 from raft.testing.sim.faults import KINDS
 from raft.testing.sim.report import Summary, command, story
@@ -19,7 +20,7 @@ OK, VIOLATED = 0, 1
 MUTANT_SEEDS = 1000
 BAR = 30
 
-ALL_MUTANTS: Mapping[str, type] = {**MUTANTS, **STORE_MUTANTS}
+ALL_MUTANTS: Mapping[str, type] = {**MUTANTS, **STORE_MUTANTS, **SESSION_MUTANTS}
 
 
 def run_command(options: argparse.Namespace) -> int:

@@ -123,7 +123,10 @@ class Invariants:
         self._vote: dict[tuple[ServerId, Term], ServerId] = {}
         self._prefix: dict[tuple[int, int], Prefix] = {}
         self._digest: dict[Index, int] = {}
+        self._states: dict[Index, bytes] = {}
         self._floor: dict[int, Index] = {}
+        self.effects: dict[bytes, Index] = {}
+        """At which index each command took effect."""
         self._interrupted: dict[ServerId, tuple[list[Prefix], HardState]] = {}
         self._on_event: Mapping[type, Callable[[Facts, Core, Any], None]] = {
             RoleChanged: self._role_changed,
@@ -235,6 +238,23 @@ class Invariants:
             raise Violation(
                 "24 determinism",
                 f"after entry {index} the state of S{server} is {digest:#x}, of others {known:#x}",
+            )
+
+    def whole_state(self, server: ServerId, index: Index, state: bytes) -> None:
+        """Check a snapshot: one state for each index, sessions included, taken or restored (22)."""
+        known = self._states.setdefault(index, state)
+        if known != state:
+            raise Violation(
+                "22 snapshots", f"after entry {index} S{server} has {state!r}, others {known!r}"
+            )
+
+    def took_effect(self, server: ServerId, index: Index, command: bytes) -> None:
+        """Check that a command takes effect once, at one place of the log (20)."""
+        known = self.effects.setdefault(command, index)
+        if known != index:
+            raise Violation(
+                "20 exactly once",
+                f"{command!r} takes effect at {index} on S{server}; it did before, at {known}",
             )
 
     def read_asked(self, context: int) -> None:

@@ -15,6 +15,8 @@ class Registers:
     def __init__(self) -> None:
         self._values: dict[bytes, bytes] = {}
         self.digest = 0
+        self.effects = 0
+        """How many commands took effect since the machine was made."""
 
     def check(self, command: bytes) -> str | None:
         """Refuse what ``apply`` could not carry out."""
@@ -22,6 +24,7 @@ class Registers:
 
     def apply(self, index: int, command: bytes) -> bytes:
         """Store a value."""
+        self.effects += 1
         key, _, value = command.partition(b" ")
         before = self._values.get(key)
         if before is not None:

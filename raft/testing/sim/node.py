@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from raft.core.core import Core
+from raft.core.log import Snapshot
 from raft.core.membership import Configuration
 from raft.core.messages import (
     EntryKind,
@@ -25,7 +26,10 @@ from raft.core.messages import (
 )
 from raft.core.ready import Ready, Refused
 from raft.core.rules import Rules
+from raft.machine.base import StateMachine
+from raft.machine.sessions import Perform, Sessions, decode_request, is_session_request
 from raft.storage.base import LogStore, StorageError
+from raft.testing.session_mutants import SESSION_MUTANTS
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clock import LocalClock
 from raft.testing.sim.disks import ServerDisk
@@ -94,7 +98,8 @@ class Node:
         self.paused = False
         self.gone = False
         """Its disk is damaged, or it was removed: it never runs again."""
-        self.machine = Registers()
+        self.registers = Registers()
+        self.machine: StateMachine = self.registers
         self.inbox: list[Message | Operation] = []
         self.pending: deque[_Pending] = deque()
         self.wake_due = math.inf
@@ -140,10 +145,9 @@ class Node:
             raise
         world.invariants.started(self.server, found, self._first)
         self.life += 1
-        self.machine = Registers()
+        self._new_machine()
         if found.snapshot is not None:
-            self.machine.restore(found.snapshot.data)
-            world.invariants.digest(self.server, found.snapshot.index, self.machine.digest)
+            self._restore(found.snapshot)
         self.core = Core(
             scenario.config(self.server, self._members),
             found.hard_state,
@@ -264,7 +268,7 @@ class Node:
             return
         now = self.clock.at(world.now)
         if operation.is_write:
-            index = core.propose(operation.command, now)
+            index = core.propose(operation.proposal, now)
             if isinstance(index, Refused):
                 world.reply(self, operation, False, b"", Index(0))
             else:
@@ -332,10 +336,9 @@ class Node:
         else:
             return False
         if ready.restore and ready.snapshot is not None:
-            self.machine.restore(ready.snapshot.data)
+            self._restore(ready.snapshot)
             world.invariants.restored(self.server, ready.snapshot.index)
             core.applied(ready.snapshot.index)
-            world.invariants.digest(self.server, ready.snapshot.index, self.machine.digest)
         if ready.committed_entries:
             self._apply(core, ready)
             more = True
@@ -347,14 +350,12 @@ class Node:
         return more
 
     def _apply(self, core: Core, ready: Ready) -> None:
-        invariants, machine = self._world.invariants, self.machine
         first_index, entries = ready.first_committed, ready.committed_entries
-        invariants.applied(self.server, first_index, entries)
+        self._world.invariants.applied(self.server, first_index, entries)
         for index, entry in enumerate(entries, first_index):
             answer = b""
             if entry.kind is EntryKind.COMMAND:
-                answer = machine.apply(index, entry.data)
-                invariants.digest(self.server, Index(index), machine.digest)
+                answer = self._carry_out(Index(index), entry.data)
             if self._proposals and (mine := self._proposals.pop(Index(index), None)) is not None:
                 term, operation = mine
                 self._world.reply(self, operation, entry.term == term, answer, Index(index))
@@ -362,12 +363,44 @@ class Node:
         core.applied(last)
         every = self._scenario.compact_every
         if every and last - (core.snapshot.index if core.snapshot else 0) >= every:
-            core.compact(machine.snapshot(), self._scenario.keep_entries)
+            core.compact(self._whole_state(last), self._scenario.keep_entries)
+
+    def _carry_out(self, index: Index, command: bytes) -> bytes:
+        invariants, registers = self._world.invariants, self.registers
+        before = registers.effects
+        answer = self.machine.apply(index, command)
+        if registers.effects != before:
+            inner = command
+            if is_session_request(command):
+                request = decode_request(command)
+                assert isinstance(request, Perform)
+                inner = request.command
+            invariants.took_effect(self.server, index, inner)
+        invariants.digest(self.server, index, registers.digest)
+        return answer
+
+    def _whole_state(self, index: Index) -> bytes:
+        state = self.machine.snapshot()
+        self._world.invariants.whole_state(self.server, index, state)
+        return state
+
+    def _new_machine(self) -> None:
+        self.registers = self.machine = Registers()
+        if most := self._scenario.sessions:
+            mutant = self._scenario.session_mutant
+            sessions = SESSION_MUTANTS[mutant] if mutant else Sessions
+            self.machine = sessions(self.registers, max_sessions=most)
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self.machine.restore(snapshot.data)
+        invariants = self._world.invariants
+        invariants.digest(self.server, snapshot.index, self.registers.digest)
+        invariants.whole_state(self.server, snapshot.index, self.machine.snapshot())
 
     def compact(self, keep_entries: int) -> None:
         """Take a snapshot now."""
         if self.running and self.core is not None:
-            self.core.compact(self.machine.snapshot(), keep_entries)
+            self.core.compact(self._whole_state(self.core.last_applied), keep_entries)
             self.turn()
 
     def _answer_reads(self, core: Core) -> None:

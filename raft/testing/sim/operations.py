@@ -24,8 +24,8 @@ class Operation:
     """What a read returned."""
     position: int = 0
     """The index at which a write took effect, or up to which a read saw them."""
-    sent: bool = False
-    """Some server may have appended it."""
+    in_session: bytes = b""
+    """What is proposed instead of the command itself, if a session numbers it."""
 
     @property
     def value(self) -> bytes:
@@ -36,6 +36,11 @@ class Operation:
     def command(self) -> bytes:
         """The entry of a write."""
         return self.key + b" " + self.value
+
+    @property
+    def proposal(self) -> bytes:
+        """What a server is asked to append."""
+        return self.in_session or self.command
 
     @property
     def done(self) -> bool:

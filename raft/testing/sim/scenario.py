@@ -57,6 +57,11 @@ class Scenario:
     """Servers keep their state in a Wal on a simulated disk; else in memory."""
     pace: float
     """Faults begin so far from each other, on average."""
+    sessions: int = 0
+    """So many sessions a server remembers (``raft.machine.sessions``), and clients send a
+    command again when its answer does not come; 0: commands without sessions, sent once."""
+    session_mutant: str | None = None
+    """The name of a mutant of the sessions, if they are to be one."""
     store: str | None = None
     """The name of a mutant of the Wal (``raft.testing.store_mutants``), if it is to be one."""
 
@@ -107,4 +112,5 @@ def scenario(seed: int, servers: int | None = None, seconds: float = SHORT) -> S
         codec=draw.random() < 0.1,
         durable=draw.random() < 0.3,
         pace=choice((0.1, 0.3, 0.6)),
+        sessions=choice((0, 0, 0, 2, 100)),
     )
