@@ -372,6 +372,9 @@ def test_a_client_numbers_its_commands_and_tells_what_it_has() -> None:
     assert numbering.number(b"5") == Perform(17, 5, 3, b"5")
     numbering.answered(three)
     assert (numbering.unanswered, numbering.first_unanswered) == (2, 4)
+    for sequence in (4, 5):
+        numbering.answered(Perform(17, sequence, 1, b""))
+    assert (numbering.unanswered, numbering.first_unanswered) == (0, 6)
 
 
 # --- Any history -------------------------------------------------------------------------------
