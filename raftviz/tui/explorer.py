@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +16,6 @@ from textual.widgets import OptionList
 
 from raft.core.messages import ServerId
 from raftviz.lab.api import Lab, LabError
-from raftviz.lesson import Lesson
 from raftviz.model.events import Event
 from raftviz.tui.hands import Hands
 from raftviz.tui.keys import KEYS, LESSON_KEYS
@@ -26,8 +25,11 @@ from raftviz.tui.stage import Stage
 from raftviz.tui.theme import DARK, THEMES, Palette
 from raftviz.tui.widgets.cluster import ClusterPanel
 from raftviz.tui.widgets.command_line import CommandLine
-from raftviz.tui.widgets.lesson import LessonPanel
 from raftviz.tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from raftviz.lesson import Lesson
+    from raftviz.tui.widgets.lesson import LessonPanel
 
 EVENTS_A_FRAME = 5000
 """More than this at once waits for the next frame, so that keys are still heard."""

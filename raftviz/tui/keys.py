@@ -62,17 +62,17 @@ def _slower(seen: Seen) -> str:
 
 
 KEYS: tuple[Key, ...] = (
-    Key("select", (), "1-9", "select", "select a server; a click does, too", 2),
+    Key("select", (), "1-9", "select", "select a server; a click does, too", 3),
     Key("leader", ("0",), "0", "leader", "select whoever leads, also after the next election", 12),
     Key("kill", ("k",), "k", "kill", "kill the selected server (SIGKILL)", 0, _selected("kill")),
     Key(
         "restart", ("r",), "r", "restart", "start it again on its own data", 0, _selected("restart")
     ),
-    Key("pause", ("p",), "p", "pause", "stop its process where it is, or let it go on", 3, _pause),
-    Key("cut", ("x",), "x", "cut", "cut the link to the server named next, both ways", 3),
+    Key("pause", ("p",), "p", "pause", "stop its process where it is, or let it go on", 1, _pause),
+    Key("cut", ("x",), "x", "cut", "cut the link to the server named next, both ways", 1),
     Key("cut_one_way", ("X",), "X", "one way", "cut only what the selected server sends there", 11),
     Key("isolate", ("i",), "i", "isolate", "cut all its links", 5, _selected("isolate")),
-    Key("heal", ("h",), "h", "heal", "heal every link", 3, lambda _: "heal all"),
+    Key("heal", ("h",), "h", "heal", "heal every link", 1, lambda _: "heal all"),
     Key(
         "timeout", ("t",), "t", "time out", "let it start an election now", 4, _selected("timeout")
     ),

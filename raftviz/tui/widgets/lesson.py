@@ -130,7 +130,10 @@ class LessonPanel(Vertical):
     def view_changed(self) -> None:
         """Judge the goal."""
         if self._run is not None:
-            self._run.view_changed()
+            try:
+                self._run.view_changed()
+            except SceneError as error:
+                self.post_message(self.Failed(str(error)))
 
     def next(self) -> None:
         """Go to the next step; on the last one stay."""
