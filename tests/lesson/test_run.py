@@ -17,7 +17,7 @@ from raftviz.model.events import (
     ServerResumed,
 )
 from raftviz.model.view import ClusterView
-from tests.raftviz.fake_lab import FakeLab, Told, cluster, entries, server_state, spawned
+from tests.raftviz.fake_lab import FakeLab, Stream, Told, cluster, entries, server_state, spawned
 
 WHOLE = ["rate 1"]
 LOG = entries(1)
@@ -243,6 +243,16 @@ async def test_going_again_asks_for_the_goal_again(stages) -> None:
     await stage.run.go(0)
     assert not stage.run.goal_met
     assert stage.run.done == {0}
+
+
+async def test_a_goal_that_cannot_be_judged_says_so_once(stages) -> None:
+    stage = stages(replace(KILL, goal='alive == 2 && leader < "S1"'))
+    await stage.run.go(0)
+    stage.view.apply(Stream().event(exited(2)))
+    with pytest.raises(SceneError, match="cannot be judged"):
+        stage.run.view_changed()
+    stage.run.view_changed()
+    assert not stage.run.goal_met
 
 
 async def test_the_solution_leads_to_the_goal(stages) -> None:
