@@ -446,7 +446,6 @@ class Core:
             self._emit(ProgressChanged(reply.src, progress.next_index, progress.match_index))
         if progress.match_index > before.match_index:
             self._advance_commit()
-        self._confirm_reads()
 
     def _check_acknowledged(self, follower: ServerId, match_index: Index) -> None:
         if match_index > self.log.last_index:
@@ -475,11 +474,9 @@ class Core:
             self._round += 1
         for peer, progress in self.progress.items():
             if self._broadcast_due:
-                progress.waiting = False
-            if self._broadcast_due or progress.may_send(self.log.last_index):
                 self._send_append(peer, progress)
-                while progress.may_send(self.log.last_index):
-                    self._send_append(peer, progress)
+            while progress.may_send(self.log.last_index):
+                self._send_append(peer, progress)
         self._broadcast_due = False
 
     def _send_append(self, peer: ServerId, progress: Progress) -> None:

@@ -80,6 +80,7 @@ class Script:
 
         Raises ScriptError for a wrong command, and what the rules make the servers raise.
         """
+        quietly = text.strip().endswith(" quietly")
         command = text.strip().removesuffix(" quietly")
         for known in _COMMANDS:
             match = re.fullmatch(known.pattern, command)
@@ -88,7 +89,7 @@ class Script:
                     lines = known.run(self, *match.groups())
                 except ImpossibleRequest as error:
                     raise ScriptError(f"`{command}`: {error}") from error
-                return lines if text.strip() == command else []
+                return [] if quietly else lines
         raise ScriptError(_what_is_right(command))
 
     # --- The scene ---------------------------------------------------------------------------
@@ -311,11 +312,11 @@ _COMMANDS = (
     _Command("propose N COMMAND", r"propose (\d) (.+)", Script._propose),
     _Command("read N", r"read (\d)", Script._read),
     _Command("tick 50ms", r"tick (\d+)ms", Script._tick),
-    _Command("deliver [one] [N->M] [KIND]", r"deliver(.*)", Script._deliver),
-    _Command("drop [one] [N->M] [KIND]", r"drop(.*)", Script._drop),
-    _Command("duplicate [one] [N->M] [KIND]", r"duplicate(.*)", Script._duplicate),
-    _Command("hold [one] [N->M] [KIND]", r"hold(.*)", Script._hold),
-    _Command("release [one] [N->M] [KIND]", r"release(.*)", Script._release),
+    _Command("deliver [one] [N->M] [KIND]", r"deliver(| .*)", Script._deliver),
+    _Command("drop [one] [N->M] [KIND]", r"drop(| .*)", Script._drop),
+    _Command("duplicate [one] [N->M] [KIND]", r"duplicate(| .*)", Script._duplicate),
+    _Command("hold [one] [N->M] [KIND]", r"hold(| .*)", Script._hold),
+    _Command("release [one] [N->M] [KIND]", r"release(| .*)", Script._release),
     _Command("settle [N M]", r"settle(?: (\d) (\d))?", Script._settle),
     _Command("crash N", r"crash (\d)", Script._crash),
     _Command("restart N", r"restart (\d)", Script._restart),

@@ -23,6 +23,7 @@ from raft.core.messages import (
     Mismatch,
     RequestVote,
     RequestVoteReply,
+    StaleTerm,
 )
 from raft.core.progress import ProgressState
 from raft.core.rules import Rules
@@ -232,27 +233,32 @@ def test_bug_10_an_acknowledgement_of_an_older_term_commits_what_is_not_there(
 
 
 def test_bug_36_a_save_that_completes_late_makes_later_entries_durable() -> None:
-    """Entry 2 of term 1 is being saved, and replaced, when its save completes (ABA)."""
+    """Entry 2 is being saved, and is another one by the time the save completes (ABA)."""
     core = Core(Config(1, (1, 2, 3)), HardState(1), (), Random(1), 0.0)
     core.step(AppendEntries(2, 1, 1, 0, 0, entries_of([1, 1]), 0), 0.0)
     first = core.ready()
-    core.step(AppendEntries(3, 1, 2, 1, 1, entries_of([2]), 0), 0.0)
-    second = core.ready()
-    core.persisted(first.number)
-    core.persisted(second.number)
-    core.step(AppendEntries(2, 1, 3, 1, 1, entries_of([3]), 0), 0.0)
-    third = core.ready()
-    # S1 leads term 4 while the save of term 3's entry is not done: its own copy counts for nothing.
+    core.step(AppendEntries(3, 1, 2, 0, 0, entries_of([2]), 0), 0.0)
     core.campaign(0.0)
-    core.step(RequestVoteReply(2, 1, 4, Granted()), 0.0)
-    core.step(AppendEntriesReply(2, 1, 4, Appended(3)), 0.0)
-    assert core.role is Role.LEADER
+    core.step(RequestVoteReply(2, 1, 3, Granted()), 0.0)
+    second = core.ready()
+    assert [entry.term for entry in second.entries] == [2, 3]
+    core.persisted(first.number)
+    # S2 has S1's entry 2, and S1 has stored an entry 2, but an older one.
+    core.step(AppendEntriesReply(2, 1, 3, Appended(2)), 0.0)
     assert core.commit_index == 0
-    fourth = core.ready()
-    core.persisted(third.number)
+    core.persisted(second.number)
+    assert core.commit_index == 2
+
+
+def test_bug_36_what_replaces_saved_entries_is_not_saved_yet() -> None:
+    core = Core(Config(1, (1, 2, 3)), HardState(1), entries_of([1, 1]), Random(1), 0.0)
+    core.step(AppendEntries(3, 1, 2, 0, 0, entries_of([2]), 0), 0.0)
+    core.campaign(0.0)
+    core.step(RequestVoteReply(2, 1, 3, Granted()), 0.0)
+    core.step(AppendEntriesReply(2, 1, 3, Appended(2)), 0.0)
     assert core.commit_index == 0
-    core.persisted(fourth.number)
-    assert core.commit_index == 3
+    core.persisted(core.ready().number)
+    assert core.commit_index == 2
 
 
 def test_bug_36_saves_reported_out_of_their_order() -> None:
@@ -438,6 +444,28 @@ def test_bug_31_a_read_before_the_first_commit_of_the_term(rules: Rules) -> None
     network.fire(2)
     network.settle()
     assert reads(network) == {context: 3}
+
+
+def test_bug_32_a_refusal_of_a_question_of_an_older_term_confirms_a_read() -> None:
+    network = cluster(Rules(), [], [], [])
+    lead(network, 1, 2)
+    for _ in range(9):
+        network.fire(1)
+    question = [flight.message for flight in network.in_flight if flight.message.dst == 2][-1]
+    network.crash(1)
+    network.restart(1)
+    network.in_flight.clear()
+    elect(network, 1, 2, 3)
+    # S2 refuses the old question, and its refusal carries the term that S1 now leads.
+    arrive(network, question)
+    late = pick(network, AppendEntriesReply, 2, 1)
+    network.fire(1)
+    exchange(network, 1, 3)
+    network.read(1)
+    network.take_trace()
+    assert (late.term, late.outcome, late.round > 3) == (2, StaleTerm(), True)
+    arrive(network, late)
+    assert reads(network) == {}
 
 
 @fails_with("read-without-quorum")

@@ -156,6 +156,15 @@ def test_a_probe_waits_for_its_answer_and_a_stale_refusal_is_no_answer(
     assert progress.may_send(99) == is_answer
 
 
+@given(st.integers(2, 13), INDEXES)
+def test_a_refusal_takes_next_index_back_to_the_hint_but_never_forward(
+    next_index: int, hint: int
+) -> None:
+    progress = Progress(next_index)
+    assert progress.refused(next_index - 1, hint)
+    assert progress.next_index == min(max(hint, 1), next_index - 1)
+
+
 # --- The search for a conflict -----------------------------------------------------------------
 
 
