@@ -54,7 +54,6 @@ def _bindings() -> list[BindingType]:
         *named,
         *servers,
         *choices,
-        Binding("escape", "leave", show=False),
         Binding("ctrl+c,ctrl+q", "press('quit')", show=False, priority=True),
     ]
 
@@ -88,6 +87,7 @@ class Explorer(App[None]):
         self._now = now
         self._pace = pace
         self._unread: list[Event] = []
+        self._drawn: object = None
         for theme in THEMES:
             self.register_theme(theme)
         wanted = os.environ.get("TEXTUAL_THEME", "")
@@ -157,7 +157,11 @@ class Explorer(App[None]):
             self.stage.lesson.view_changed()
         if len(seen.view.servers) != known:
             self.stage.arrange(self.size)
-        self.stage.repaint()
+        if events or seen.moment != self._drawn:
+            self._drawn = seen.moment
+            self.stage.repaint()
+        elif self.stage.lesson is not None:
+            self.stage.lesson.repaint()  # a scene may be set without an event
 
     # --- Keys and clicks ---------------------------------------------------------------------
 
@@ -173,10 +177,6 @@ class Explorer(App[None]):
     def action_point_at(self, number: int) -> None:
         """Do what a server's number does."""
         self.hands.point_at(ServerId(number))
-
-    def action_leave(self) -> None:
-        """Give up what was begun."""
-        self.hands.leave()
 
     def action_choose(self, place: int) -> None:
         """Answer a lesson's question."""

@@ -107,6 +107,9 @@ KEYS: tuple[Key, ...] = (
     Key("later", ("right_square_bracket",), "]", "later", "look at what happened later", HELP_ONLY),
     Key("noise", ("v",), "v", "every message", "show every message in what happened, or not", 8),
     Key("light", ("l",), "l", "light", "light or dark", 10),
+    Key(
+        "leave", ("escape",), "Esc", "leave", "leave the command line, or give up a cut", HELP_ONLY
+    ),
     Key("help", ("question_mark",), "?", "help", "this help", 0),
     Key("quit", ("q",), "q", "quit", "stop all servers and leave", 0),
 )
@@ -116,4 +119,5 @@ LESSON_KEYS: tuple[Key, ...] = (
     Key("next", ("n", "pagedown"), "n", "next", "the next step", 0),
     Key("hint", ("m",), "m", "hint", "a hint, and one more each time", 1),
     Key("steps", ("j",), "j", "jump", "the list of steps, to jump to any", 1),
+    Key("answer", (), "A B …", "answer", "answer a question; a click does, too", HELP_ONLY),
 )
