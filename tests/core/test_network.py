@@ -252,11 +252,29 @@ def test_a_vote_that_was_never_told_binds_nobody() -> None:
     assert [type(flight.message) for flight in network.in_flight] == [RequestVoteReply]
 
 
-def test_a_read_sees_what_was_committed_before_it_began() -> None:
-    network = elected()
-    network.safety.read_asked(1)
-    network.safety.read_answered(1, ReadState(1, 1), last_applied=1)
-    with pytest.raises(SafetyViolation, match="from index 0, but 1 was committed before"):
-        network.safety.read_answered(1, ReadState(1, 0), last_applied=1)
-    with pytest.raises(SafetyViolation, match="from index 1 having applied only 0"):
-        network.safety.read_answered(1, ReadState(1, 1), last_applied=0)
+@pytest.mark.parametrize(
+    ("index", "applied", "broken"),
+    [
+        (1, 1, None),
+        (0, 1, "from index 0, but 1 was committed before"),
+        (1, 0, "from index 1 having applied only 0"),
+    ],
+)
+def test_a_read_sees_what_was_committed_before_it_began(
+    index: int, applied: int, broken: str | None
+) -> None:
+    safety = elected().safety
+    safety.read_asked(1)
+    if broken is None:
+        safety.read_answered(1, ReadState(1, index), applied)
+    else:
+        with pytest.raises(SafetyViolation, match=broken):
+            safety.read_answered(1, ReadState(1, index), applied)
+
+
+def test_a_read_is_answered_once() -> None:
+    safety = elected().safety
+    safety.read_asked(1)
+    safety.read_answered(1, ReadState(1, 1), 1)
+    with pytest.raises(SafetyViolation, match="answers read 1, which nobody waits for"):
+        safety.read_answered(1, ReadState(1, 1), 1)
