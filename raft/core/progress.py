@@ -135,8 +135,12 @@ class Progress:
     def acknowledged(self, match_index: Index) -> None:
         """Note that the logs agree up to ``match_index``; an older answer changes nothing.
 
-        Acknowledgements may arrive late, twice and out of order: both indexes only rise.
+        Acknowledgements may arrive late, twice and out of order: both indexes only rise. A probe
+        is answered by one that reaches the place where it looked, and by no other.
         """
+        if match_index >= self.next_index - 1:
+            self.state = ProgressState.REPLICATE
+            self.waiting = False
         self.match_index = max(self.match_index, match_index)
         self.next_index = max(self.next_index, Index(self.match_index + 1))
         self.window.acknowledged(self.match_index)
@@ -156,7 +160,7 @@ class Progress:
             return False
         if self.state is ProgressState.PROBE and prev_log_index != self.next_index - 1:
             return False
-        self.next_index = max(Index(self.match_index + 1), min(retry_from, prev_log_index))
+        self.next_index = min(retry_from, prev_log_index)
         self.state = ProgressState.PROBE
         self.window.clear()
         self.waiting = False
