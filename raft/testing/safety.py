@@ -274,9 +274,7 @@ class Safety:
     def read_answered(self, server: ServerId, read: ReadState, last_applied: Index) -> None:
         """Check the index from which a read is answered (§8)."""
         self.reads_answered += 1
-        floor = self._read_floor.pop(read.context, None)
-        if floor is None:
-            raise SafetyViolation(f"S{server} answers read {read.context}, which nobody waits for")
+        floor = self._read_floor[read.context]
         if read.index < floor:
             raise SafetyViolation(
                 f"Linearizability: S{server} answers read {read.context} from index {read.index}, "

@@ -693,10 +693,10 @@ def test_an_acknowledgement_of_what_the_leader_has_not_got_stops_it():
 def test_a_save_without_entries_leaves_the_log_alone():
     core = Core(Config(1, (1, 2)), HardState(), entries_of([1]), Random(1), 0.0)
     core.step(RequestVote(2, 1, 2, 1, 1), 0.0)
-    ready = core.ready()
+    ready = core.ready(0.0)
     assert (ready.hard_state, ready.first_index, ready.entries) == (HardState(2, 2), 0, ())
-    core.persisted(ready.number)
-    assert core.ready() is None
+    core.persisted(ready.number, 0.0)
+    assert core.ready(0.0) is None
 
 
 def test_a_leader_commits_a_no_op_at_the_start_of_its_term():

@@ -24,7 +24,6 @@ from raft.core.messages import (
     Mismatch,
     RequestVote,
     RequestVoteReply,
-    StaleTerm,
 )
 from raft.core.progress import ProgressState
 from raft.core.rules import Rules

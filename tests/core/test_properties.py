@@ -158,11 +158,11 @@ def test_a_probe_waits_for_its_answer_and_a_stale_refusal_is_no_answer(
 def test_a_probe_is_answered_by_an_acknowledgement_that_reaches_it_and_by_no_older_one(
     next_index: int, match_index: int
 ) -> None:
-    progress = Progress(next_index)
-    progress.sent(next_index)
+    progress = Progress(next_index, Window(256, 1 << 20))
+    progress.sent(next_index, 1)
     progress.acknowledged(match_index)
     is_answer = match_index >= next_index - 1
-    assert progress.may_send(99) == is_answer
+    assert progress.may_append(99) == is_answer
     assert progress.state is (ProgressState.REPLICATE if is_answer else ProgressState.PROBE)
     assert progress.next_index == max(next_index, match_index + 1)
 
@@ -171,7 +171,7 @@ def test_a_probe_is_answered_by_an_acknowledgement_that_reaches_it_and_by_no_old
 def test_a_refusal_takes_next_index_back_to_the_hint_but_never_forward(
     next_index: int, hint: int
 ) -> None:
-    progress = Progress(next_index)
+    progress = Progress(next_index, Window(256, 1 << 20))
     assert progress.refused(next_index - 1, hint)
     assert progress.next_index == min(hint, next_index - 1)
 
