@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 FAILED, UNUSABLE = 1, 2
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells count it."""
+SLOW_MOTION = 1 / 10
+"""How fast time runs on a screen that is asked for nothing else: an election in real time is
+over before anybody has seen it."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -85,7 +88,7 @@ def _lab_options(command: _Command) -> _Command:
             "--rate",
             callback=_words(RATE, read_rate),
             metavar="RATE",
-            help="How fast time runs: 1/20 is slow, 0 is frozen (1).",
+            help="How fast time runs: 1 is real time, 0 is frozen (1; on a screen 1/10).",
         ),
         click.option(
             "--servers",
@@ -139,6 +142,7 @@ def main(context: click.Context, /, **given: Any) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a locale may lack arrows and marks
     if context.invoked_subcommand is None:
+        given["rate"] = SLOW_MOTION if given["rate"] is None else given["rate"]
         context.exit(_explore(_chosen(context, given)))
 
 

@@ -79,7 +79,8 @@ def test_the_librarys_servers_serve(tmp_path: Path) -> None:
 
 
 def test_the_embedding_program_runs(tmp_path: Path) -> None:
-    finished = run([sys.executable, "-W", "error", "-"], tmp_path, block("python", "import asyncio"))
+    program = block("python", "import asyncio")
+    finished = run([sys.executable, "-W", "error", "-"], tmp_path, program)
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "b'40' b'42'\n", "")
 
 

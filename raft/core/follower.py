@@ -144,8 +144,11 @@ def answer_append(state: State, request: AppendEntries, outcome: AppendOutcome) 
 
 
 def refuse_append(state: State, request: AppendEntries) -> None:
-    """AppendEntries, receiver implementation 1: reply false if term < currentTerm."""
-    answer_append(state, request, StaleTerm())
+    """AppendEntries, receiver implementation 1: reply false if term < currentTerm.
+
+    Without the round: it counts broadcasts of another term, and would confirm nothing in this one.
+    """
+    state.promise(AppendEntriesReply(state.me, request.src, state.term, StaleTerm()))
 
 
 # --- InstallSnapshot -----------------------------------------------------------------------------
@@ -228,6 +231,6 @@ def refuse_snapshot(state: State, request: InstallSnapshot) -> None:
     """InstallSnapshot, receiver implementation 1: reply immediately if term < currentTerm."""
     state.promise(
         InstallSnapshotReply(
-            state.me, request.src, state.term, request.last_index, 0, False, request.round
+            state.me, request.src, state.term, request.last_index, 0, installed=False
         )
     )

@@ -111,6 +111,10 @@ class Leadership:
 
     def on_append_reply(self, reply: AppendEntriesReply, now: float) -> None:
         """Advance what is known of a follower, or go back to where the logs may agree."""
+        if isinstance(reply.outcome, StaleTerm):
+            # It answers a request of an older term, and has caught up with this one since.
+            self._state.ignore(reply, "it refuses a term that it shares")
+            return
         progress = self._heard(reply, now)
         if progress is None:
             return
@@ -124,8 +128,6 @@ class Leadership:
                 retry_from = self._state.rules.retry_from(self._state.log, conflict)
                 if not progress.refused(conflict.prev_log_index, retry_from):
                     self._state.ignore(reply, "a later answer has overtaken this refusal")
-            case StaleTerm():
-                self._state.ignore(reply, "it refuses a term that it shares")
         self._tell_progress(reply.src, progress, before)
 
     def on_snapshot_reply(self, reply: InstallSnapshotReply, now: float) -> None:

@@ -135,16 +135,18 @@ class Progress:
     def acknowledged(self, match_index: Index) -> None:
         """Note that the logs agree up to ``match_index``; an older answer changes nothing.
 
-        Acknowledgements may arrive late, twice and out of order: both indexes only rise.
+        Acknowledgements may arrive late, twice and out of order: both indexes only rise. A probe
+        is answered by one that reaches the place where it looked, and by no other; a snapshot by
+        one that reaches its end.
         """
+        reached = self.next_index - 1 if self.transfer is None else self.transfer.snapshot.index
+        if match_index >= reached:
+            self.transfer = None
+            self.state = ProgressState.REPLICATE
+            self.waiting = False
         self.match_index = max(self.match_index, match_index)
-        self.next_index = max(self.next_index, Index(self.match_index + 1))
+        self.next_index = max(self.next_index, Index(match_index + 1))
         self.window.acknowledged(self.match_index)
-        if self.transfer is not None and self.match_index < self.transfer.snapshot.index:
-            return
-        self.transfer = None
-        self.state = ProgressState.REPLICATE
-        self.waiting = False
 
     def refused(self, prev_log_index: Index, retry_from: Index) -> bool:
         """Go back to ``retry_from`` because ``prev_log_index`` did not match.
@@ -152,11 +154,15 @@ class Progress:
         Returns False, and changes nothing, for a refusal of an older request: one that an
         acknowledgement contradicts, or that is not the probe now out.
         """
-        if self.state is ProgressState.SNAPSHOT or prev_log_index <= self.match_index:
+        if self.state is ProgressState.SNAPSHOT:
+            return False
+        # Up to matchIndex the logs are equal: a follower that refuses now has more than that, and
+        # what it conflicts in begins behind it. Else it refused before it acknowledged.
+        if min(prev_log_index, retry_from) <= self.match_index:
             return False
         if self.state is ProgressState.PROBE and prev_log_index != self.next_index - 1:
             return False
-        self.next_index = max(Index(self.match_index + 1), min(retry_from, prev_log_index))
+        self.next_index = min(retry_from, prev_log_index)
         self.state = ProgressState.PROBE
         self.window.clear()
         self.waiting = False

@@ -121,6 +121,7 @@ class Script:
 
         Raises ScriptError for a wrong command, and what the rules make the servers raise.
         """
+        quietly = text.strip().endswith(" quietly")
         command = text.strip().removesuffix(" quietly")
         for known in _COMMANDS:
             match = re.fullmatch(known.pattern, command)
@@ -129,7 +130,7 @@ class Script:
                     lines = known.run(self, *match.groups())
                 except ImpossibleRequest as error:
                     raise ScriptError(f"`{command}`: {error}") from error
-                return lines if text.strip() == command else []
+                return [] if quietly else lines
         raise ScriptError(_what_is_right(command))
 
     # --- The scene -------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ socket carries events and answers, so an answer never overtakes what its command
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import json
 import math
@@ -20,13 +19,11 @@ import tempfile
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 
 from raft.printable import printable
+from raft.wire import MAX_OBSERVATION, DecodeError, FrameSplitter, UnionCodec, load_schema
 from raftviz.model.events import Event
-
-if TYPE_CHECKING:
-    from raft.wire import FrameSplitter, UnionCodec
 
 MAX_SERVERS = 9
 MAX_RATE = 10.0
@@ -146,18 +143,10 @@ class CommandAnswer:
 ViewerFrame = Attach | CommandRequest | CommandAnswer | Event
 
 
-@functools.cache
-def viewer_codec() -> UnionCodec[ViewerFrame]:
-    """Return the codec of ViewerFrame, compiled at its first use."""
-    from raft.wire import UnionCodec, load_schema
+VIEWER_FRAMES: UnionCodec[ViewerFrame] = UnionCodec(load_schema("lab").ViewerFrame, ViewerFrame)
 
-    return UnionCodec(load_schema("lab").ViewerFrame, ViewerFrame)
-
-
-def _frame_splitter() -> FrameSplitter:
-    from raft.wire import MAX_OBSERVATION, FrameSplitter
-
-    return FrameSplitter(MAX_OBSERVATION)
+encode_frame = VIEWER_FRAMES.encode
+decode_frame = VIEWER_FRAMES.decode
 
 
 # --- The client ------------------------------------------------------------------------------
@@ -226,16 +215,19 @@ class _Connection(asyncio.Protocol):
     sequence: int = 0
     ended: bool = False
     transport: asyncio.Transport | None = None
-    splitter: FrameSplitter = field(default_factory=_frame_splitter)
+    splitter: FrameSplitter = field(default_factory=lambda: FrameSplitter(MAX_OBSERVATION))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        decode = viewer_codec().decode
-        for raw in self.splitter.feed(data):
-            self._take(decode(raw))
+        try:
+            for raw in self.splitter.feed(data):
+                self._take(decode_frame(raw))
+        except DecodeError:  # whatever is at the other end, it is no laboratory of ours
+            assert self.transport is not None
+            self.transport.abort()
         self.arrived.set()
         self.regulate()
 
@@ -243,20 +235,23 @@ class _Connection(asyncio.Protocol):
         if isinstance(frame, Event):
             self.events.append(frame)
             self.sequence = frame.sequence
-        elif isinstance(frame, CommandAnswer) and (waiting := self.pending.pop(frame.id, None)):
-            waiting.set_result(Answer(frame.ok, frame.text, self.sequence))
+        elif isinstance(frame, CommandAnswer):
+            self._answered(frame.id, Answer(frame.ok, frame.text, self.sequence))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended = True
         self.arrived.set()
-        for waiting in self.pending.values():
-            if not waiting.done():
-                waiting.set_result(None)
-        self.pending.clear()
+        for number in list(self.pending):
+            self._answered(number, None)
+
+    def _answered(self, number: int, answer: Answer | None) -> None:
+        waiting = self.pending.pop(number, None)
+        if waiting is not None and not waiting.done():  # done: nobody waits for it any more
+            waiting.set_result(answer)
 
     def send(self, frame: ViewerFrame) -> None:
         assert self.transport is not None
-        self.transport.write(viewer_codec().encode(frame))
+        self.transport.write(encode_frame(frame))
 
     def regulate(self) -> None:
         """Read no further while too much lies unread, unless an answer is awaited behind it."""

@@ -76,7 +76,7 @@ class Session:
                     return await self._on_time(command)
                 case _:
                     name = type(command).__name__.lower()
-                    raise RefusedError(f"{name} is for whoever watches; the laboratory has none")
+                    raise RefusedError(f"{name} is for viewers and scripts, not for the laboratory")
         return await self._operations.outcome(operation)
 
     # --- Servers -----------------------------------------------------------------------------

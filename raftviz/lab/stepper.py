@@ -29,7 +29,7 @@ from raftviz.lab.who import RefusedError
 from raftviz.model.events import Warned
 from raftviz.model.view import ServerView
 
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 10.0
 """Real seconds that the servers have to work off what one step caused; a slow disk needs some."""
 
 

@@ -76,7 +76,8 @@ class ServerProcess:
         """Wait until it is gone and reaped; return how it ended, in words."""
         status = await self._process.wait()
         if status < 0:
-            return f"killed ({signal.Signals(-status).name})"
+            names = (number.name for number in signal.Signals if number == -status)
+            return f"killed ({next(names, f'signal {-status}')})"
         words = last_words(self._errors)
         return f"exit status {status}: {words}" if words else f"exit status {status}"
 
@@ -92,17 +93,12 @@ class Supervisor:
 
     async def start(self, server: ServerId, peers: Mapping[ServerId, str]) -> ServerProcess:
         """Start a server's process and wait until it listens. Raises ServerStartError."""
-        directory = self._run.server_directory(server)
-        errors = directory / "stderr.txt"
-        with errors.open("wb") as stderr:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(server, peers, directory / "data"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=stderr,
-                env={k: os.environ[k] for k in _KEPT_ENVIRONMENT if k in os.environ},
-                process_group=0,
-            )
+        try:
+            directory = self._run.server_directory(server)
+            errors = directory / "stderr.txt"
+            process = await self._spawn(self._command(server, peers, directory / "data"), errors)
+        except OSError as error:
+            raise ServerStartError(f"S{server} did not start: {error}") from error
         try:
             async with asyncio.timeout(START_SECONDS):
                 address = await _read_address(process)
@@ -118,6 +114,17 @@ class Supervisor:
             await process.wait()
             raise
         return ServerProcess(server, address, _process=process, _errors=errors)
+
+    async def _spawn(self, command: list[str], errors: Path) -> Process:
+        with errors.open("wb") as stderr:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+                env={k: os.environ[k] for k in _KEPT_ENVIRONMENT if k in os.environ},
+                process_group=0,
+            )
 
     def _command(self, server: ServerId, peers: Mapping[ServerId, str], data: Path) -> list[str]:
         options = self._options

@@ -13,7 +13,15 @@ from typing import Any
 
 from raft.printable import printable
 from raft.wire import DecodeError, FrameSplitter
-from raftviz.lab.api import Answer, Attach, CommandAnswer, CommandRequest, ViewerFrame, viewer_codec
+from raftviz.lab.api import (
+    Answer,
+    Attach,
+    CommandAnswer,
+    CommandRequest,
+    ViewerFrame,
+    decode_frame,
+    encode_frame,
+)
 from raftviz.lab.stream import Stream
 from raftviz.model.events import Event, Warned
 
@@ -53,7 +61,7 @@ class Viewers:
     def publish(self, event: Event) -> None:
         """Send an event to everybody; encoded once, and only if somebody watches."""
         if self._attached:
-            raw = viewer_codec().encode(event)
+            raw = encode_frame(event)
             for viewer in self._attached:
                 viewer.queue(raw)
 
@@ -62,6 +70,7 @@ class Viewers:
         if self._listener is not None:
             self._listener.close()
         for viewer in list(self._attached):
+            viewer.owner = False  # it leaves us because we leave it
             viewer.close()
 
     def attached(self, viewer: _Viewer) -> None:
@@ -96,7 +105,7 @@ class _Viewer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for raw in self._splitter.feed(data):
-                self._take(viewer_codec().decode(raw))
+                self._take(decode_frame(raw))
         except DecodeError as error:
             reason = printable(str(error), 200)
             self._viewers.stream.tell(
@@ -121,13 +130,13 @@ class _Viewer(asyncio.Protocol):
         self._is_attached = True
         self.owner = owner
         for event in self._viewers.stream.view.as_events():
-            self.queue(viewer_codec().encode(event))
+            self.queue(encode_frame(event))
         self._viewers.attached(self)
 
     def _begin(self, request: CommandRequest) -> None:
         if len(self._commands) >= MAX_COMMANDS:
             text = f"{MAX_COMMANDS} commands are under way; wait for one of them to end"
-            self.queue(viewer_codec().encode(CommandAnswer(request.id, False, text)))
+            self.queue(encode_frame(CommandAnswer(request.id, False, text)))
             return
         task = self._viewers.tasks.create_task(self._answer(request))
         self._commands.add(task)
@@ -135,7 +144,7 @@ class _Viewer(asyncio.Protocol):
 
     async def _answer(self, request: CommandRequest) -> None:
         answer = await self._viewers.carry_out(request.text)
-        self.queue(viewer_codec().encode(CommandAnswer(request.id, answer.ok, answer.text)))
+        self.queue(encode_frame(CommandAnswer(request.id, answer.ok, answer.text)))
 
     # --- Out ---------------------------------------------------------------------------------
 

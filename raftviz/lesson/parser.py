@@ -17,7 +17,9 @@ from raft.printable import printable
 from raftviz import commands
 from raftviz.lesson.lesson import Lesson, Question, Step
 from raftviz.lesson.table import Source, Table
-from raftviz.model.conditions import Condition, ConditionError
+from raftviz.model.conditions import Condition, ConditionError, variables
+from raftviz.model.events import Event, LabStarted
+from raftviz.model.view import ClusterView
 
 MAX_STEPS = 50
 MAX_COMMANDS = 50
@@ -116,7 +118,7 @@ def _step(source: Source, section: _Section, servers: int) -> Step:
         title=section.title,
         narrative=narrative,
         scene=_commands(table, "scene", servers),
-        goal=_goal(table),
+        goal=_goal(table, servers),
         hints=table.texts("hints"),
         question=_question(table.table("question")),
         solution=_commands(table, "solution", servers),
@@ -131,10 +133,10 @@ def _step(source: Source, section: _Section, servers: int) -> Step:
     return step
 
 
-def _goal(table: Table) -> str | None:
+def _goal(table: Table, servers: int) -> str | None:
     goal = table.text("goal")
     if goal is not None:
-        _check_condition(table, "goal", goal, near="goal")
+        _check_condition(table, "goal", goal, servers, near="goal")
     return goal
 
 
@@ -176,7 +178,7 @@ def _commands(table: Table, key: str, servers: int) -> tuple[str, ...]:
             right = f"this lesson has the servers 1 to {servers}"
             raise table.error(key, f"`{text}` names server {unknown[0]}", right, near=text)
         if isinstance(command, commands.Expect):
-            _check_condition(table, key, command.condition, near=text)
+            _check_condition(table, key, command.condition, servers, near=text)
     return texts
 
 
@@ -188,9 +190,14 @@ def _command(table: Table, key: str, text: str, *, near: str) -> commands.Comman
         raise table.error(key, f"`{text}`: {error.reason}", right, near=near) from error
 
 
-def _check_condition(table: Table, key: str, text: str, *, near: str) -> None:
+def _check_condition(table: Table, key: str, text: str, servers: int, *, near: str) -> None:
+    """Compile a condition, and judge a cluster that has just begun: it must be able to."""
+    view = ClusterView()
+    ids = tuple(map(ServerId, range(1, servers + 1)))
+    view.apply(Event(1, 0.0, 0.0, ServerId(0), LabStarted("", ids, 0.0, 0.0, 0.0, 0)))
+    start = {"start": variables(view)} if key == "goal" else {}
     try:
-        Condition(text)
+        Condition(text).holds(view, extra=start)
     except ConditionError as error:
         right = "lessons/README.md lists what a condition can say"
         shown = " ".join(text.split())

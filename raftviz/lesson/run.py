@@ -18,7 +18,7 @@ from raftviz import commands
 from raftviz.command_text import format_duration, format_rate, format_servers
 from raftviz.lab.api import Lab, LabOptions
 from raftviz.lesson.lesson import Lesson, Step
-from raftviz.model.conditions import Condition, variables
+from raftviz.model.conditions import Condition, ConditionError, variables
 from raftviz.model.view import ClusterView
 
 WHOLE_WITHIN = 10.0
@@ -107,11 +107,20 @@ class LessonRun:
             await self._wait(lambda: self.goal_met, WHOLE_WITHIN, self._goal.text)
 
     def view_changed(self) -> None:
-        """Judge the goal; to be called after every batch of events folded into the view."""
+        """Judge the goal; to be called after every batch of events folded into the view.
+
+        Raises SceneError, once, for a goal that cannot be judged: it compares, say, a number
+        with a text.
+        """
         self._changed.set()
         if self._goal is None or self._start is None or self.goal_met:
             return
-        if self._goal.holds(self._view, extra={"start": self._start}):
+        try:
+            met = self._goal.holds(self._view, extra={"start": self._start})
+        except ConditionError as error:
+            goal, self._goal = self._goal, None
+            raise self._error(goal.text, f"cannot be judged: {error}") from error
+        if met:
             self.goal_met = True
             self.done.add(self.index)
 

@@ -16,7 +16,7 @@ MIN_WIDTH, MIN_HEIGHT = 40, 12
 WIDE, HIGH = 120, 34
 BESIDE = 72
 """From this width on a lesson stands beside the cluster; below it takes turns with the rest."""
-SERVER_ROWS, TALL = 13, 30
+SERVER_ROWS, FEED_ROWS, TALL = 8, 7, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ def _wide(body: Region, lesson: bool, servers: int) -> dict[str, Region]:
         text, logs = right.split_horizontal(right.height - logs_height)
         return {"cluster": cluster, "feed": feed, "lesson": text, "logs": logs}
     logs, rest = right.split_horizontal(logs_height)
-    server, feed = rest.split_horizontal(min(SERVER_ROWS, rest.height // 2))
+    rows = min(SERVER_ROWS + servers, rest.height - FEED_ROWS)
+    server, feed = rest.split_horizontal(rows)
     return {"cluster": left, "logs": logs, "server": server, "feed": feed}
 
 

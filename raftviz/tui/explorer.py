@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +16,6 @@ from textual.widgets import OptionList
 
 from raft.core.messages import ServerId
 from raftviz.lab.api import Lab, LabError
-from raftviz.lesson import Lesson
 from raftviz.model.events import Event
 from raftviz.tui.hands import Hands
 from raftviz.tui.keys import KEYS, LESSON_KEYS
@@ -26,8 +25,11 @@ from raftviz.tui.stage import Stage
 from raftviz.tui.theme import DARK, THEMES, Palette
 from raftviz.tui.widgets.cluster import ClusterPanel
 from raftviz.tui.widgets.command_line import CommandLine
-from raftviz.tui.widgets.lesson import LessonPanel
 from raftviz.tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from raftviz.lesson import Lesson
+    from raftviz.tui.widgets.lesson import LessonPanel
 
 EVENTS_A_FRAME = 5000
 """More than this at once waits for the next frame, so that keys are still heard."""
@@ -52,7 +54,6 @@ def _bindings() -> list[BindingType]:
         *named,
         *servers,
         *choices,
-        Binding("escape", "leave", show=False),
         Binding("ctrl+c,ctrl+q", "press('quit')", show=False, priority=True),
     ]
 
@@ -86,6 +87,7 @@ class Explorer(App[None]):
         self._now = now
         self._pace = pace
         self._unread: list[Event] = []
+        self._drawn: object = None
         for theme in THEMES:
             self.register_theme(theme)
         wanted = os.environ.get("TEXTUAL_THEME", "")
@@ -155,7 +157,11 @@ class Explorer(App[None]):
             self.stage.lesson.view_changed()
         if len(seen.view.servers) != known:
             self.stage.arrange(self.size)
-        self.stage.repaint()
+        if events or seen.moment != self._drawn:
+            self._drawn = seen.moment
+            self.stage.repaint()
+        elif self.stage.lesson is not None:
+            self.stage.lesson.repaint()  # a scene may be set without an event
 
     # --- Keys and clicks ---------------------------------------------------------------------
 
@@ -171,10 +177,6 @@ class Explorer(App[None]):
     def action_point_at(self, number: int) -> None:
         """Do what a server's number does."""
         self.hands.point_at(ServerId(number))
-
-    def action_leave(self) -> None:
-        """Give up what was begun."""
-        self.hands.leave()
 
     def action_choose(self, place: int) -> None:
         """Answer a lesson's question."""

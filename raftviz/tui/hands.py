@@ -89,10 +89,6 @@ class Hands:
         is_cut = any(way is not None and way.cut for way in ways)
         self.give(f"{'heal' if is_cut else 'cut'} {one} {two}")
 
-    def leave(self) -> None:
-        """Give up what was begun."""
-        self._seen.aim = None
-
     # --- Keys --------------------------------------------------------------------------------
 
     def press(self, name: str) -> None:
@@ -100,6 +96,7 @@ class Hands:
         key = self._keys.get(name)
         if key is None:
             return
+        self._seen.aim = None
         if key.command is None:
             getattr(self, f"_press_{name}")()
         elif (text := key.command(self._seen)) is not None:
@@ -134,6 +131,9 @@ class Hands:
     def _aim(self, *, both_ways: bool) -> None:
         if self._seen.selected is not None:
             self._seen.aim = Aim(self._seen.selected, both_ways)
+
+    def _press_leave(self) -> None:
+        """Give up what was begun: that every key does."""
 
     def _press_command(self) -> None:
         self._app.open_line("")

@@ -35,6 +35,7 @@ from raftviz.model.events import (
     ServerPaused,
     Warned,
 )
+from raftviz.model.invariants import Violation
 from raftviz.model.view import ClusterView
 from raftviz.model.words import describe, noteworthy
 
@@ -70,7 +71,6 @@ class History:
 
     notable: deque[Line] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     everything: deque[Line] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
-    violations: int = 0
 
     def apply(self, event: Event, view: ClusterView) -> None:
         """Take note of an event; the view must not have seen it yet."""
@@ -82,6 +82,13 @@ class History:
         self.everything.append(line)
         if noteworthy(event, view):
             self.notable.append(line)
+
+    def note(self, event: Event, violation: Violation) -> None:
+        """Take note that a safety property broke with an event."""
+        text = f"{violation.property.value} is broken: {violation.text}"
+        line = Line(event.sequence, violation.time, Tone.BAD, 0, text)
+        self.everything.append(line)
+        self.notable.append(line)
 
     def lines(self, *, all_of_it: bool) -> deque[Line]:
         """Return the lines, oldest first."""

@@ -62,17 +62,17 @@ def _slower(seen: Seen) -> str:
 
 
 KEYS: tuple[Key, ...] = (
-    Key("select", (), "1-9", "select", "select a server; a click does, too", 2),
+    Key("select", (), "1-9", "select", "select a server; a click does, too", 3),
     Key("leader", ("0",), "0", "leader", "select whoever leads, also after the next election", 12),
     Key("kill", ("k",), "k", "kill", "kill the selected server (SIGKILL)", 0, _selected("kill")),
     Key(
         "restart", ("r",), "r", "restart", "start it again on its own data", 0, _selected("restart")
     ),
-    Key("pause", ("p",), "p", "pause", "stop its process where it is, or let it go on", 3, _pause),
-    Key("cut", ("x",), "x", "cut", "cut the link to the server named next, both ways", 3),
+    Key("pause", ("p",), "p", "pause", "stop its process where it is, or let it go on", 1, _pause),
+    Key("cut", ("x",), "x", "cut", "cut the link to the server named next, both ways", 1),
     Key("cut_one_way", ("X",), "X", "one way", "cut only what the selected server sends there", 11),
     Key("isolate", ("i",), "i", "isolate", "cut all its links", 5, _selected("isolate")),
-    Key("heal", ("h",), "h", "heal", "heal every link", 3, lambda _: "heal all"),
+    Key("heal", ("h",), "h", "heal", "heal every link", 1, lambda _: "heal all"),
     Key(
         "timeout", ("t",), "t", "time out", "let it start an election now", 4, _selected("timeout")
     ),
@@ -107,6 +107,9 @@ KEYS: tuple[Key, ...] = (
     Key("later", ("right_square_bracket",), "]", "later", "look at what happened later", HELP_ONLY),
     Key("noise", ("v",), "v", "every message", "show every message in what happened, or not", 8),
     Key("light", ("l",), "l", "light", "light or dark", 10),
+    Key(
+        "leave", ("escape",), "Esc", "leave", "leave the command line, or give up a cut", HELP_ONLY
+    ),
     Key("help", ("question_mark",), "?", "help", "this help", 0),
     Key("quit", ("q",), "q", "quit", "stop all servers and leave", 0),
 )
@@ -116,4 +119,5 @@ LESSON_KEYS: tuple[Key, ...] = (
     Key("next", ("n", "pagedown"), "n", "next", "the next step", 0),
     Key("hint", ("m",), "m", "hint", "a hint, and one more each time", 1),
     Key("steps", ("j",), "j", "jump", "the list of steps, to jump to any", 1),
+    Key("answer", (), "A B …", "answer", "answer a question; a click does, too", HELP_ONLY),
 )

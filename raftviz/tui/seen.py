@@ -70,11 +70,19 @@ class Seen:
             self.traffic.apply(event, self.view, now)
             self.history.apply(event, self.view)
             self.view.apply(event)
-            self.invariants.apply(event, self.view)
+            for violation in self.invariants.apply(event, self.view):
+                self.history.note(event, violation)
             if isinstance(event.what, Warned):
                 self.warning = event.what.text
         self.traffic.prune(now)
         self.last_leader = self.view.leader or self.last_leader
+
+    @property
+    def moment(self) -> object:
+        """All that a picture depends on beside the events: equal moments look the same."""
+        fading = self.now if self.traffic.ended else None
+        doing = (self.chosen, self.aim, self.said, self.remark, self.typing)
+        return self.virtual, fading, doing, self.ended, id(self.palette)
 
     @property
     def virtual(self) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.geometry import Region, Size
 from textual.widget import Widget
 
-from raftviz.lesson import Lesson
 from raftviz.tui.arrangement import TABS, arrange, turns
 from raftviz.tui.seen import Seen
 from raftviz.tui.widgets.cluster import ClusterPanel
@@ -14,12 +15,15 @@ from raftviz.tui.widgets.feed import Feed
 from raftviz.tui.widgets.header import Header
 from raftviz.tui.widgets.hint import Hint
 from raftviz.tui.widgets.keys_line import KeysLine
-from raftviz.tui.widgets.lesson import LessonPanel
 from raftviz.tui.widgets.logs import LogsPanel
 from raftviz.tui.widgets.panel import Panel
 from raftviz.tui.widgets.server import ServerPanel
 from raftviz.tui.widgets.status import Status
 from raftviz.tui.widgets.too_small import TooSmall
+
+if TYPE_CHECKING:
+    from raftviz.lesson import Lesson
+    from raftviz.tui.widgets.lesson import LessonPanel
 
 FROZEN_TITLE = "cluster · ❄ time stands still"
 
@@ -34,7 +38,7 @@ class Stage:
         self.cluster = ClusterPanel(seen, id="cluster")
         self.logs = LogsPanel(seen, id="logs")
         self.feed = Feed(seen, id="feed")
-        self.lesson = LessonPanel(seen, lesson, id="lesson") if lesson else None
+        self.lesson = _lesson_panel(seen, lesson) if lesson else None
         self.hint = Hint(seen, id="hint")
         self.line = CommandLine(id="line")
         self.too_small = TooSmall(seen, id="too-small")
@@ -95,6 +99,13 @@ class Stage:
         _place(self.line, Region(2, size.height - 2, size.width - 2, 1))
         _place(self.hint, Region(0, size.height - 2 - rows, size.width, rows))
         self.hint.display = self.line.display and rows > 0
+
+
+def _lesson_panel(seen: Seen, lesson: Lesson) -> LessonPanel:
+    # What reads Markdown takes long to load, and only lessons need it.
+    from raftviz.tui.widgets.lesson import LessonPanel
+
+    return LessonPanel(seen, lesson, id="lesson")
 
 
 def _place(widget: Widget, region: Region) -> None:

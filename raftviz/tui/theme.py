@@ -157,6 +157,11 @@ class Palette:
         return self._ink("error")
 
     @cached_property
+    def bad_bold(self) -> Style:
+        """A no that a whole room must see."""
+        return self._ink("error", bold=True)
+
+    @cached_property
     def warn(self) -> Style:
         """Attention: paused, unknown."""
         return self._ink("warning")

@@ -43,8 +43,11 @@ from raftviz.model.events import (
 from raftviz.model.machine import command_text
 from raftviz.model.view import ClusterView, Flight
 
-SHORT_AFTERGLOW, LONG_AFTERGLOW = 0.15, 0.8
-"""Real seconds for which a message is seen after it ended: heartbeats, and all that is rarer."""
+BLINK, GLANCE, LOOK = 0.15, 0.35, 0.8
+"""Real seconds for which a message is seen after it ended: a heartbeat, one whose way could be
+followed with the eye, and one whose way could not."""
+SLOW = 0.2
+"""At this rate of time and below the eye can follow single messages."""
 MAX_ENDED = 400
 FACE_LIMIT = 14
 """Characters of a command that travel with its message."""
@@ -72,14 +75,8 @@ class Look:
     label: str
     term: int
 
-    @property
-    def afterglow(self) -> float:
-        """Real seconds for which it is still seen after it ended."""
-        quiet = self.kind in (Kind.BEAT, Kind.BEAT_ANSWER)
-        return SHORT_AFTERGLOW if quiet else LONG_AFTERGLOW
 
-
-def refusal(outcome: VoteOutcome, voter: ServerId) -> str:
+def refusal(outcome: VoteOutcome, voter: ServerId | None = None) -> str:
     """Say in a few words why a vote was refused; nothing for a granted one."""
     match outcome:
         case AlreadyVoted(candidate):
@@ -91,6 +88,11 @@ def refusal(outcome: VoteOutcome, voter: ServerId) -> str:
         case StaleTerm():
             return "old term"
     return ""
+
+
+def short_refusal(outcome: VoteOutcome) -> str:
+    """Say in two words why a vote was refused: inside a circle there is no room for more."""
+    return f"voted S{outcome.candidate}" if isinstance(outcome, AlreadyVoted) else refusal(outcome)
 
 
 def look_of(message: Message, view: ClusterView) -> Look:
@@ -140,7 +142,7 @@ def _entries(message: AppendEntries) -> Look:
     face = printable(command_text(first), FACE_LIMIT)
     if len(message.entries) > 1:
         face = f"{face} +{len(message.entries) - 1}"
-    after = f"after {message.prev_log_index}/t{message.prev_log_term}"
+    after = f"after {message.prev_log_index}/{message.prev_log_term}"
     return Look(Kind.ENTRIES, face, after, first.term)
 
 
@@ -167,10 +169,12 @@ class Ended:
     dropped: DropReason | None
     share: float
     """How far it had come (0 … 1)."""
+    afterglow: float
+    """Real seconds for which it is still seen."""
 
     def age(self, now: float) -> float:
         """How much of its afterglow is over (0 … 1 and beyond)."""
-        return (now - self.at) / self.look.afterglow
+        return (now - self.at) / self.afterglow
 
 
 @dataclass(slots=True)
@@ -196,11 +200,19 @@ class Traffic:
         look, flight = self.looks.pop(number, None), view.flights.get(number)
         if look is not None and flight is not None:
             share = 1.0 if reason is None else progress(flight, virtual)
-            self.ended.append(Ended(flight, look, now, reason, share))
+            glow = afterglow(look, view.clock.rate)
+            self.ended.append(Ended(flight, look, now, reason, share, glow))
 
     def prune(self, now: float) -> None:
         """Forget what is no longer seen."""
         self.ended = [one for one in self.ended if one.age(now) < 1][-MAX_ENDED:]
+
+
+def afterglow(look: Look, rate: float) -> float:
+    """Return for how many real seconds a message that has ended is still seen."""
+    if look.kind in (Kind.BEAT, Kind.BEAT_ANSWER):
+        return BLINK
+    return GLANCE if 0 < rate <= SLOW else LOOK
 
 
 def progress(flight: Flight, virtual: float) -> float:

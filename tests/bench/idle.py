@@ -21,7 +21,7 @@ def seconds_used(processes: list[psutil.Process]) -> float:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 15.0
-    explorer = Explorer()
+    explorer = Explorer("--rate", "1")
     try:
         explorer.until(lambda: "leader S" in explorer.shown)
         explorer.idle(2.0)  # the imports and the election are not what idling costs

@@ -46,7 +46,7 @@ def once(explorer: Explorer, server: int) -> tuple[float, float]:
 
 def main() -> None:
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 20
-    explorer = Explorer()
+    explorer = Explorer("--rate", "1")
     try:
         explorer.until(lambda: "leader S" in explorer.shown)
         explorer.idle(1.0)

@@ -13,7 +13,7 @@ from tests.bench.terminal import Explorer
 
 def once() -> tuple[float, float]:
     """Start the explorer; return seconds to five servers, and to a leader, on the screen."""
-    explorer = Explorer()
+    explorer = Explorer("--rate", "1")
     try:
         servers = explorer.until(lambda: all(f"S{n}" in explorer.shown for n in range(1, 6)))
         leader = explorer.until(lambda: "leader S" in explorer.shown)

@@ -6,12 +6,13 @@ S1 is the server under test. What the others say is made up, to give S1 reasons 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from random import Random
 
 import pytest
 
-from raft.core.core import Config
-from raft.core.events import Role
-from raft.core.log import HardState
+from raft.core.core import Config, Core
+from raft.core.events import Role, RoleChanged, RoleReason, TimerKind
+from raft.core.log import HardState, InvariantViolation
 from raft.core.messages import (
     AlreadyVoted,
     Appended,
@@ -273,6 +274,7 @@ def test_append_entries_carries_term_for_the_leader_to_update_itself():
     network = leader(term=2)
     hear(network, AppendEntriesReply(2, 1, 7, StaleTerm()))
     assert (network.core(1).term, network.core(1).role) == (7, Role.FOLLOWER)
+    assert network.disks[1].hard_state == HardState(7, None)
 
 
 def test_append_entries_lets_followers_know_their_leader():
@@ -450,6 +452,7 @@ def test_candidates_convert_to_follower_if_append_entries_is_received_from_a_new
     hear(network, append(3, 0, 0))
     core = network.core(1)
     assert (core.role, core.term, core.leader, core.voted_for) == (Role.FOLLOWER, 3, 2, 1)
+    assert core.votes == set()
 
 
 def test_candidates_refuse_an_older_leader_and_continue():
@@ -483,6 +486,12 @@ def test_leaders_upon_election_send_append_entries_to_each_server():
     ]
 
 
+def test_leaders_send_their_first_heartbeat_one_interval_after_that():
+    network = leader()
+    assert network.core(1).timer_kind is TimerKind.HEARTBEAT
+    assert network.core(1).deadline == pytest.approx(network.now + HEARTBEAT)
+
+
 def test_leaders_repeat_heartbeats_during_idle_periods_to_prevent_election_timeouts():
     network = leader()
     hear(network, *(AppendEntriesReply(peer, 1, 1, Appended(1)) for peer in (2, 3)))
@@ -492,6 +501,31 @@ def test_leaders_repeat_heartbeats_during_idle_periods_to_prevent_election_timeo
     assert [f.message for f in network.in_flight] == [
         AppendEntries(1, peer, 1, 1, 1, (), 1, round=2) for peer in (2, 3)
     ]
+
+
+def test_leaders_that_step_down_wait_for_a_whole_election_timeout():
+    network = leader()
+    hear(network, append(2, 0, 0))
+    assert network.core(1).timer_kind is TimerKind.ELECTION
+    assert network.core(1).deadline >= network.now + SHORTEST
+    network = leader()
+    hear(network, AppendEntriesReply(2, 1, 2, StaleTerm()))
+    assert network.core(1).timer_kind is TimerKind.ELECTION
+    assert network.core(1).deadline >= network.now + SHORTEST
+
+
+def test_leaders_cannot_be_made_candidates_of_a_later_term():
+    network = leader()
+    assert not network.core(1).campaign(network.now)
+    assert (network.core(1).role, network.core(1).term) == (Role.LEADER, 1)
+
+
+def test_a_server_asked_to_campaign_does_as_if_its_timer_had_fired():
+    network = server(term=4)
+    assert network.core(1).campaign(network.now)
+    assert (network.core(1).role, network.core(1).term) == (Role.CANDIDATE, 5)
+    started = [event for event in network.core(1).take_events() if isinstance(event, RoleChanged)]
+    assert started == [RoleChanged(Role.CANDIDATE, 5, RoleReason.ASKED)]
 
 
 def test_leaders_append_a_command_to_their_log_and_respond_when_it_is_applied():
@@ -642,6 +676,29 @@ def test_heartbeats_must_be_more_frequent_than_elections_and_members_distinct(va
         Config(**({"server": 1, "members": (1, 2, 3)} | values))
 
 
+def test_what_is_applied_lies_between_what_was_applied_and_what_is_committed():
+    network = server(log=[1, 1, 1])
+    hear(network, append(1, 3, 1, commit=2))
+    for index in (1, 3):
+        with pytest.raises(InvariantViolation, match=f"applied {index} is outside"):
+            network.core(1).applied(index)
+
+
+def test_an_acknowledgement_of_what_the_leader_has_not_got_stops_it():
+    network = leader()
+    with pytest.raises(InvariantViolation, match="S2 acknowledges index 2 of a log of 1"):
+        hear(network, AppendEntriesReply(2, 1, 1, Appended(2)))
+
+
+def test_a_save_without_entries_leaves_the_log_alone():
+    core = Core(Config(1, (1, 2)), HardState(), entries_of([1]), Random(1), 0.0)
+    core.step(RequestVote(2, 1, 2, 1, 1), 0.0)
+    ready = core.ready(0.0)
+    assert (ready.hard_state, ready.first_index, ready.entries) == (HardState(2, 2), 0, ())
+    core.persisted(ready.number, 0.0)
+    assert core.ready(0.0) is None
+
+
 def test_a_leader_commits_a_no_op_at_the_start_of_its_term():
     network = leader(term=4, log=[1, 3])
     assert network.core(1).log.entry(3) == Entry(4, EntryKind.NOOP)
@@ -657,6 +714,34 @@ def test_a_read_waits_for_the_no_op_and_for_a_majority_that_still_follows():
     assert not answered(network), "an answer to an older round says nothing about now"
     hear(network, AppendEntriesReply(2, 1, 4, Appended(3), round=2))
     assert answered(network) == [(1, 3)]
+
+
+def test_a_late_answer_to_an_older_round_does_not_undo_the_answer_to_a_newer_one():
+    network = leader(term=4, size=5)
+    for peer in (2, 3):
+        hear(network, AppendEntriesReply(peer, 1, 4, Appended(1), round=1))
+    network.read(1)
+    network.take_trace()
+    hear(network, AppendEntriesReply(2, 1, 4, Appended(1), round=2))
+    hear(network, AppendEntriesReply(2, 1, 4, Appended(1), round=1))
+    assert not answered(network)
+    hear(network, AppendEntriesReply(3, 1, 4, Appended(1), round=2))
+    assert answered(network) == [(1, 1)]
+
+
+def test_a_read_is_never_answered_once_its_leader_has_stepped_down():
+    network = leader(term=4)
+    hear(network, AppendEntriesReply(2, 1, 4, Appended(1), round=1))
+    network.read(1)
+    hear(network, append(5, 1, 4))
+    network.fire(1)
+    hear(network, RequestVoteReply(2, 1, 6, Granted()))
+    network.fire(1)
+    network.fire(1)
+    network.take_trace()
+    hear(network, AppendEntriesReply(2, 1, 6, Appended(2), round=3))
+    assert network.core(1).commit_index == 2
+    assert not answered(network)
 
 
 def test_only_leaders_take_reads():

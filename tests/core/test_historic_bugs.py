@@ -239,6 +239,24 @@ def test_bug_37_a_window_of_lost_messages_stalls_replication() -> None:
     assert network.core(1).commit_index == 101
 
 
+def test_every_refusal_of_a_burst_makes_the_leader_send_all_of_it_again() -> None:
+    network = cluster(Rules(), [], [], [], one_entry_a_message=True)
+    lead(network, 1, 2)
+    for _ in range(20):
+        network.propose(1, b"x")
+    pick(network, AppendEntries, 1, 2)  # the first is lost, so the others are refused
+    network.settle(lambda message: message.dst == 2)
+    refusals = [pick(network, AppendEntriesReply, 2, 1) for _ in range(19)]
+    arrive(network, refusals[0])
+    arrive(network, pick(network, AppendEntries, 1, 2))
+    arrive(network, pick(network, AppendEntriesReply, 2, 1))
+    assert network.core(1).progress[2].match_index == 2
+    for late in refusals:
+        arrive(network, late)
+    again = [flight.message for flight in network.in_flight if flight.message.dst == 2]
+    assert [message.prev_log_index for message in again] == list(range(2, 21))
+
+
 def test_bug_38_a_follower_that_has_everything_stays_probed() -> None:
     network = cluster(Rules(), [], [], [])
     lead(network, 1, 2)

@@ -131,15 +131,13 @@ def test_0_le_match_lt_next_and_match_never_falls_whatever_is_replied(
             case "acknowledged":
                 progress.acknowledged(index)
                 assert progress.match_index == max(match_before, index)
-                assert progress.state is ProgressState.REPLICATE
             case "refused":
                 before = (progress.next_index, progress.state, progress.waiting)
                 taken = progress.refused(index, hint)
                 if not taken:
                     assert (progress.next_index, progress.state, progress.waiting) == before
                 else:
-                    assert index > progress.match_index
-                    assert progress.next_index <= max(index, progress.match_index + 1)
+                    assert progress.next_index == min(index, hint) > progress.match_index
         assert 0 <= progress.match_index < progress.next_index
         assert progress.match_index >= match_before
 
@@ -154,6 +152,28 @@ def test_a_probe_waits_for_its_answer_and_a_stale_refusal_is_no_answer(
     is_answer = prev_index == next_index - 1
     assert progress.refused(prev_index, 1) == is_answer
     assert progress.may_append(99) == is_answer
+
+
+@given(st.integers(2, 13), INDEXES)
+def test_a_probe_is_answered_by_an_acknowledgement_that_reaches_it_and_by_no_older_one(
+    next_index: int, match_index: int
+) -> None:
+    progress = Progress(next_index, Window(256, 1 << 20))
+    progress.sent(next_index, 1)
+    progress.acknowledged(match_index)
+    is_answer = match_index >= next_index - 1
+    assert progress.may_append(99) == is_answer
+    assert progress.state is (ProgressState.REPLICATE if is_answer else ProgressState.PROBE)
+    assert progress.next_index == max(next_index, match_index + 1)
+
+
+@given(st.integers(2, 13), st.integers(1, 15))
+def test_a_refusal_takes_next_index_back_to_the_hint_but_never_forward(
+    next_index: int, hint: int
+) -> None:
+    progress = Progress(next_index, Window(256, 1 << 20))
+    assert progress.refused(next_index - 1, hint)
+    assert progress.next_index == min(hint, next_index - 1)
 
 
 # --- The search for a conflict -----------------------------------------------------------------

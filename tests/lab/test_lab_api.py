@@ -19,7 +19,8 @@ from raftviz.lab.api import (
     LabClient,
     LabError,
     LabOptions,
-    viewer_codec,
+    decode_frame,
+    encode_frame,
 )
 from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.stream import Stream
@@ -199,13 +200,13 @@ class Guest(asyncio.Protocol):
 
     def data_received(self, data):
         for raw in self.splitter.feed(data):
-            self.frames.put_nowait(viewer_codec().decode(raw))
+            self.frames.put_nowait(decode_frame(raw))
 
     def connection_lost(self, exc):
         self.frames.put_nowait(None)
 
     def say(self, *frames):
-        self.transport.write(b"".join(map(viewer_codec().encode, frames)))
+        self.transport.write(b"".join(map(encode_frame, frames)))
 
     async def take(self):
         async with asyncio.timeout(5):
@@ -301,9 +302,9 @@ async def test_a_client_whose_events_nobody_takes_reads_no_further_until_they_ar
     "raw",
     [
         pytest.param(b"\xff" * 64, id="no frame"),
-        pytest.param(viewer_codec().encode(CommandRequest(1, "kill all")), id="not attached"),
-        pytest.param(viewer_codec().encode(Attach(True)) * 2, id="attached twice"),
-        pytest.param(viewer_codec().encode(CommandAnswer(1, True, "")), id="an answer"),
+        pytest.param(encode_frame(CommandRequest(1, "kill all")), id="not attached"),
+        pytest.param(encode_frame(Attach(True)) * 2, id="attached twice"),
+        pytest.param(encode_frame(CommandAnswer(1, True, "")), id="an answer"),
     ],
 )
 async def test_a_malformed_viewer_is_let_go_and_the_others_learn_it(room, raw):

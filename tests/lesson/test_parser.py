@@ -123,6 +123,15 @@ BROKEN = {
     "leader out of range": (with_step("leader = 6"), 7, "leader: 6", "1 to 5"),
     "bad goal": (with_step('hints = []\ngoal = "leader =="'), 8, "goal", "lessons/README.md"),
     "unknown name in a goal": (with_step('goal = "leder == 1"'), 7, "leder", "lessons/README.md"),
+    "unknown server in a goal": (with_step('goal = "s7.alive"'), 7, "there is no s7", "s1"),
+    "goal of the wrong kind": (with_step("goal = 'leader < \"S1\"'"), 7, "column", "README.md"),
+    "goal that is a text": (with_step("goal = 's1.role'"), 7, "neither true nor false", "README"),
+    "start where nothing starts": (
+        with_step('scene = ["wait term > start.term"]'),
+        7,
+        "lessons only",
+        "",
+    ),
     "bad condition to wait for": (
         with_step('scene = ["wait leader =="]'),
         7,

@@ -18,7 +18,7 @@ from raft.codec import RecordCodec, SchemaMismatchError, UnionCodec, load_schema
 from raft.core.messages import AppendEntries, Entry, Message, RequestVote, RequestVoteReply
 from raft.frames import Campaign, FireTimer, Frame, Observation, SetClock
 from raft.wire import MAX_FRAME, MAX_OBSERVATION, DecodeError, FrameSplitter, decode, encode
-from raftviz.lab.api import ViewerFrame, viewer_codec
+from raftviz.lab.api import VIEWER_FRAMES, ViewerFrame
 from raftviz.model.events import Event
 from tests.raft.samples import GOLDEN, SAMPLES, any_value, golden_lines
 
@@ -47,7 +47,7 @@ class TestRoundTrip:
 
     @given(any_value(ViewerFrame))
     def test_every_frame_between_viewer_and_laboratory(self, frame):
-        codec = viewer_codec()
+        codec = VIEWER_FRAMES
         assert codec.decode(codec.encode(frame)) == frame
 
     def test_a_large_frame_has_one_segment_too(self):
@@ -321,7 +321,7 @@ class TestMirror:
         assert there - reachable(hint) == without_dataclass
 
     def test_the_stream_of_a_laboratory_knows_every_message_and_event(self):
-        codec = viewer_codec()
+        codec = VIEWER_FRAMES
         for frame in SAMPLES:
             if isinstance(frame, Observation) and "Barrier" not in type(frame.event).__name__:
                 event = Event(1, 2.0, 3.0, 4, frame.event)

@@ -43,7 +43,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
 
 def test_without_a_command_the_explorer_opens(screen: Screen) -> None:
     assert raftviz().exit_code == 7
-    assert screen.shown == [(LabOptions(), None)]
+    assert screen.shown == [(LabOptions(rate=0.1), None)], "slow enough to see an election"
 
 
 def test_options_are_in_the_words_of_the_command_language(screen: Screen) -> None:

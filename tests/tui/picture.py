@@ -15,7 +15,6 @@ from pathlib import Path
 
 from raft.core.messages import AppendEntries
 from raftviz.lab.api import LabClient, LabOptions
-from raftviz.model.view import Flight
 from raftviz.tui.explorer import Explorer
 from raftviz.tui.pace import Pace
 from raftviz.tui.traffic import progress
@@ -52,46 +51,43 @@ def _placed(found: re.Match[str]) -> str:
     )
 
 
-def half_way(app: Explorer, flight: Flight) -> bool:
-    """Tell whether this is a message with an entry in the middle of its way."""
-    message = flight.message
-    with_entry = isinstance(message, AppendEntries) and bool(message.entries)
-    return with_entry and 0.4 < progress(flight, app.seen.virtual) < 0.6
+def under_way(app: Explorer) -> bool:
+    """Tell whether the new leader's first entry has just begun its way."""
+    messages = ((flight, flight.message) for flight in app.seen.view.flights.values())
+    return any(
+        isinstance(message, AppendEntries)
+        and message.entries
+        and 0.2 < progress(flight, app.seen.virtual) < 0.3
+        for flight, message in messages
+    )
 
 
 async def take() -> str:
-    """Let five servers elect leaders and replicate; look when an entry is on its way."""
+    """Let five servers replicate, then let two of them ask for votes at once, in slow motion."""
     lab = asyncio.create_task(LabClient.spawn(LabOptions(seed=4)))
     app = Explorer(lab, pace=Pace())
     async with app.run_test(size=SIZE) as pilot:
         view = app.seen.view
 
-        async def until(holds: Callable[[], bool]) -> None:
+        async def until(holds: Callable[[], object]) -> None:
             end = time.monotonic() + WITHIN
             while not holds():
                 assert time.monotonic() < end, "the cluster did not come so far"
                 await pilot.pause(0.02)
 
-        async def give(text: str) -> None:
+        await until(lambda: view.leader is not None and view.commit_index >= 1)
+        for text in ("put x 1", "put y 2", "put colour blue"):
+            await app.hands.perform(text)
+        await until(lambda: all(server.commit_index >= 4 for server in view.servers.values()))
+        await pilot.pause(1.0)  # until the last entry's arrival is seen no more
+        others = [server for server in view.servers if server != view.leader]
+        for text in ("rate 1/100", "kill leader", f"timeout {others[0]}", f"timeout {others[2]}"):
             answer = await app.hands.perform(text)
             assert answer.ok, f"{text}: {answer.text}"
-
-        await until(lambda: view.leader is not None and view.commit_index >= 1)
-        for text in ("put x 1", "put y 2", "kill leader"):
-            await give(text)
-        await until(lambda: view.leader is not None and view.commit_index >= 4)
-        for text in ("put colour blue", "restart all"):
-            await give(text)
-        await until(lambda: all(len(server.log) >= 5 for server in view.servers.values()))
-        await give("rate 1/50")
-        await pilot.pause(2.0)
-        writing = asyncio.create_task(app.hands.perform("put x 9"))
-        await until(lambda: any(half_way(app, flight) for flight in view.flights.values()))
+        await until(lambda: view.leader is not None and under_way(app))
         app.frame()
         await pilot.pause()
         picture = app.export_screenshot(title="raftviz")
-        await app.hands.perform("rate 10")
-        await writing
     await (await lab).close()
     return portable(picture)
 

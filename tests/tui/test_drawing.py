@@ -69,6 +69,9 @@ def test_only_what_changed_is_told() -> None:
     assert painted.show(second) == [Change(1, 3, 5), Change(1, 40, 41)]
     assert painted.strips[1].text[3:5] == "ab"
     assert painted.show(second.copy()) == []
+    third = second.copy()
+    third.text(40, 1, "c", GROUND)
+    assert painted.show(third) == [Change(1, 40, 41)], "a colour is a change, too"
 
 
 @pytest.mark.parametrize("count", range(1, 10))

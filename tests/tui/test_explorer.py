@@ -16,7 +16,7 @@ from raftviz.tui.explorer import EVENTS_A_FRAME, Explorer
 from raftviz.tui.pace import Pace
 from tests.raftviz.fake_lab import FakeLab, cluster
 from tests.tui.harness import WIDE, explorer, lab_of, show, text_of
-from tests.tui.scenes import replication
+from tests.tui.scenes import frozen, replication
 
 
 async def test_it_stands_before_the_laboratory_does() -> None:
@@ -73,6 +73,34 @@ async def test_a_flood_of_events_is_taken_in_portions() -> None:
         assert screen.seen.warning == ""
         await show(pilot)
         assert screen.seen.warning == "last"
+
+
+async def test_a_broken_property_is_seen_at_once() -> None:
+    lab = FakeLab(*cluster(5, leader=1, term=3))
+    async with explorer(lab) as pilot:
+        assert text_of(pilot).count("✓ ") >= 5
+        lab.feed((2, RoleChanged(Role.LEADER, Term(3), RoleReason.WON_ELECTION)))
+        await show(pilot)
+        assert "✗ Election Safety: broken at" in text_of(pilot)
+        assert "Election Safety is broken:" in text_of(pilot).split("what happened")[1]
+
+
+async def test_what_stands_still_is_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with explorer(lab_of(frozen())) as pilot:
+        screen = pilot.app
+        assert isinstance(screen, Explorer)
+        drawn = 0
+
+        def count() -> None:
+            nonlocal drawn
+            drawn += 1
+
+        monkeypatch.setattr(screen.stage, "repaint", count)
+        screen.frame()
+        assert drawn == 0
+        await pilot.press("3")
+        screen.frame()
+        assert drawn == 1
 
 
 async def test_frames_come_by_themselves_with_a_pace() -> None:

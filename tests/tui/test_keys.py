@@ -126,6 +126,14 @@ async def test_escape_gives_up_a_cut() -> None:
     assert lab.commands == []
 
 
+async def test_any_other_key_gives_up_a_cut() -> None:
+    lab = lab_of(replication())
+    async with explorer(lab) as pilot:
+        await press(pilot, "1", "x", "k", "3")
+        assert "▶ S3 ◀" in text_of(pilot)
+    assert lab.commands == ["kill 1"]
+
+
 async def test_a_server_has_no_link_to_itself() -> None:
     lab = lab_of(replication())
     async with explorer(lab) as pilot:

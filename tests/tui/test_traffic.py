@@ -28,7 +28,7 @@ from raftviz.model.events import (
 )
 from raftviz.model.view import Flight
 from raftviz.tui.seen import Seen
-from raftviz.tui.traffic import Kind, look_of, next_due, progress
+from raftviz.tui.traffic import GLANCE, Kind, afterglow, look_of, next_due, progress
 from tests.raftviz.fake_lab import Stream, Told
 from tests.tui import scenes
 from tests.tui.harness import explorer, lab_of, show, text_of
@@ -56,9 +56,9 @@ LOOKS = [
     (vote(2, 3, 4, LogBehind(Index(9), Term(3))), Kind.REFUSE, "−", "log behind"),
     (vote(2, 3, 4, StaleTerm()), Kind.REFUSE, "−", "old term"),
     (beat(2, 3, 3), Kind.BEAT, "●", ""),
-    (append(2, 3, 3, 6, LOG[6:7]), Kind.ENTRIES, "colour=blue", "after 6/t3"),
-    (append(2, 3, 3, 6, LOG[6:8]), Kind.ENTRIES, "colour=blue +1", "after 6/t3"),
-    (append(2, 3, 3, 5, LOG[5:6]), Kind.ENTRIES, "no-op", "after 5/t2"),
+    (append(2, 3, 3, 6, LOG[6:7]), Kind.ENTRIES, "colour=blue", "after 6/3"),
+    (append(2, 3, 3, 6, LOG[6:8]), Kind.ENTRIES, "colour=blue +1", "after 6/3"),
+    (append(2, 3, 3, 5, LOG[5:6]), Kind.ENTRIES, "no-op", "after 5/2"),
     (stored(1, 2, 3, 8), Kind.BEAT_ANSWER, "○", ""),
     (stored(3, 2, 3, 7), Kind.STORED, "✓", "has 7"),
     (refused(4, 2), Kind.MISMATCH, "✗", "no such entry 8"),
@@ -87,10 +87,16 @@ def test_what_ended_is_seen_for_a_moment_and_then_forgotten() -> None:
     seen.fold(Stream().events(MessageDelivered(50), at=12.35), 1.0)
     (ended,) = seen.traffic.ended
     assert (ended.dropped, ended.share) == (None, 1.0)
-    seen.fold([], 1.5)
+    seen.fold([], 1.0 + 0.9 * GLANCE)
     assert len(seen.traffic.ended) == 1
-    seen.fold([], 2.5)
+    seen.fold([], 1.0 + 1.1 * GLANCE)
     assert seen.traffic.ended == []
+
+
+def test_what_the_eye_could_not_follow_is_seen_for_longer() -> None:
+    entry, heartbeat = (look_of(m, watched().view) for m in (ask(3, 2, 4), beat(2, 3, 3)))
+    assert afterglow(heartbeat, 1.0) < afterglow(entry, 0.05) < afterglow(entry, 1.0)
+    assert afterglow(entry, 0.0) == afterglow(entry, 1.0), "after a step one wants to see it"
 
 
 def test_a_lost_message_dies_where_it_was() -> None:

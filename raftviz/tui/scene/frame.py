@@ -8,10 +8,7 @@ from raft.core.messages import ServerId
 from raftviz.model.view import ClusterView
 from raftviz.tui.geometry import Ring
 from raftviz.tui.theme import Palette
-from raftviz.tui.traffic import Traffic
-
-SLOW = 0.2
-"""At this rate and below the eye can follow single messages, so they carry labels."""
+from raftviz.tui.traffic import SLOW, Traffic
 
 
 @dataclass(frozen=True, slots=True)

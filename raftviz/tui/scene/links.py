@@ -58,15 +58,15 @@ def _draw_link(
     if not there and not back:
         draw_line(canvas, start, end, palette.link, SPACING)
         return
-    draw_line(canvas, start, start.towards(end, STUMP), palette.link, SPACING)
-    draw_line(canvas, end, end.towards(start, STUMP), palette.link, SPACING)
+    draw_line(canvas, start, start.towards(end, STUMP), palette.bad, SPACING)
+    draw_line(canvas, end, end.towards(start, STUMP), palette.bad, SPACING)
     x, y = middle(ring, i, j).cell
     if there and back:
-        canvas.text(x, y, "✕", palette.bad)
+        canvas.text(x, y, "✕", palette.bad_bold)
         return
     blocked = (start, end) if there else (end, start)
     draw_line(canvas, *blocked, palette.link, 6)
-    canvas.text(x - 1, y, f"✕{arrow(*blocked)}", palette.bad)
+    canvas.text(x - 1, y, f"✕{arrow(*blocked)}", palette.bad_bold)
 
 
 def _is_cut(view: ClusterView, src: ServerId, dst: ServerId) -> bool:

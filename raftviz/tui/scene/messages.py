@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from rich.style import Style
 
 from raft.core.messages import Message
@@ -16,45 +19,114 @@ from raftviz.tui.traffic import Ended, Kind, Look, progress
 TRAIL = 0.22
 """A trail's length as a share of the way."""
 MAX_LABELS = 14
-SMALL, WIDE_FACE, NARROW_FACE = 5, 18, 8
-"""Cells of a face, where servers are more than ``SMALL`` rows high and where they are not."""
+SMALL = 5
+WIDE_FACE, NARROW_FACE, TINY = 18, 8, 3
+"""Cells of a face, where servers are more than ``SMALL`` rows high, where they are not, and where
+they are only cards."""
 _QUIET = (Kind.BEAT, Kind.BEAT_ANSWER)
+_NO = (Kind.REFUSE, Kind.MISMATCH)
 
 
-def draw_messages(canvas: Canvas, frame: Frame) -> None:
-    """Draw what is on its way and what has just ended: trails first, faces over them."""
-    flights = [
-        (flight, frame.traffic.looks[number])
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A message as it is seen now: on the way from ``start`` to ``end``, ``share`` of it behind."""
+
+    flight: Flight
+    look: Look
+    face: str
+    start: Point
+    end: Point
+    share: float
+
+    @property
+    def place(self) -> Point:
+        """The place it has reached."""
+        return self.start.towards(self.end, self.share)
+
+    @property
+    def box(self) -> tuple[int, int, int]:
+        """The (column, row, width) of its face.
+
+        A face leaves with its near edge and arrives with its far one, so that it never covers
+        the servers at the ends.
+        """
+        x, y = self.place.cell
+        width = width_of(self.face)
+        length = abs(self.end.x - self.start.x) + abs(self.end.y - self.start.y) or 1.0
+        lean = (self.share - 0.5) * (self.end.x - self.start.x) / length
+        return x - round((width - 1) * (0.5 + lean)), y, width
+
+
+def sights(frame: Frame) -> list[Sight]:
+    """Return the messages on their way; the quiet many first, so that others lie over them."""
+    found = [
+        _sight(frame, flight, look, progress(flight, frame.virtual) if frame.moving else 0.5)
         for number, flight in frame.view.flights.items()
-        if number in frame.traffic.looks and _known(frame, flight.message)
+        if (look := frame.traffic.looks.get(number)) and _known(frame, flight.message)
     ]
-    ended = [one for one in frame.traffic.ended if _known(frame, one.flight.message)]
-    for one in ended:
-        _draw_afterglow(canvas, frame, one)
-    for flight, look in flights:
-        _draw_trail(canvas, frame, flight, look)
-    for one in ended:
-        _draw_end(canvas, frame, one)
-    # The quiet many first, so that what matters lies on top of them.
-    for flight, look in sorted(flights, key=lambda item: item[1].kind not in _QUIET):
-        _draw_face(canvas, look, frame, _position(frame, flight))
-    if frame.followable and len(flights) <= MAX_LABELS:
-        for flight, look in flights:
-            _draw_label(canvas, look, frame, _position(frame, flight))
+    return sorted(found, key=lambda sight: sight.look.kind not in _QUIET)
 
 
 def message_at(frame: Frame, column: int, row: int) -> Flight | None:
-    """Return the message drawn at a cell, None when there is none."""
-    for flight in frame.view.flights.values():
-        if _known(frame, flight.message):
-            x, y = _position(frame, flight).cell
-            if y == row and abs(x - column) <= 2:
-                return flight
+    """Return the message whose face is drawn at a cell, None when there is none."""
+    for sight in reversed(sights(frame)):
+        x, y, width = sight.box
+        if y == row and x <= column < x + width:
+            return sight.flight
     return None
 
 
-def face_style(look: Look, palette: Palette) -> Style:
-    """Return the style of a message's face."""
+def draw_trails(canvas: Canvas, frame: Frame, moving: list[Sight]) -> None:
+    """Draw the ways that messages have come; what has arrived fades from its beginning."""
+    if not frame.moving:
+        return
+    for ended, sight in _ended(frame):
+        if ended.dropped is None:
+            _draw_afterglow(canvas, frame, ended, sight)
+    for sight in moving:
+        tail = sight.start.towards(sight.end, max(sight.share - TRAIL, 0.0))
+        draw_line(canvas, tail, sight.place, _trail_style(sight.look, frame.palette), 2)
+
+
+def draw_faces(canvas: Canvas, frame: Frame, moving: list[Sight]) -> None:
+    """Draw the messages themselves, and what they say where time runs slowly enough to read it."""
+    for ended, sight in _ended(frame):
+        if ended.dropped is not None:
+            _draw_death(canvas, frame, ended, sight)
+        elif sight.look.kind not in _QUIET:
+            _draw_face(canvas, frame, sight)
+    for sight in moving:
+        _draw_face(canvas, frame, sight)
+    if frame.followable and frame.ring.is_round and len(moving) <= MAX_LABELS:
+        for sight in moving:
+            _draw_label(canvas, frame, sight)
+
+
+def _sight(frame: Frame, flight: Flight, look: Look, share: float) -> Sight:
+    message = flight.message
+    start, end = frame.ring.path(frame.place(message.src), frame.place(message.dst), LANE)
+    return Sight(flight, look, _face(look, frame), start, end, share)
+
+
+def _ended(frame: Frame) -> Iterator[tuple[Ended, Sight]]:
+    for ended in frame.traffic.ended:
+        if _known(frame, ended.flight.message):
+            yield ended, _sight(frame, ended.flight, ended.look, ended.share)
+
+
+def _known(frame: Frame, message: Message) -> bool:
+    return message.src in frame.view.servers and message.dst in frame.view.servers
+
+
+def _face(look: Look, frame: Frame) -> str:
+    """Return what stands on the message: one glyph for a quiet one, a framed face for the rest."""
+    if look.kind in _QUIET:
+        return look.face
+    width = WIDE_FACE if frame.ring.rows > SMALL else NARROW_FACE if frame.ring.is_round else TINY
+    return f" {clip(look.face, width)} "
+
+
+def _face_style(look: Look, palette: Palette) -> Style:
     match look.kind:
         case Kind.BEAT:
             return palette.term(look.term, bold=True)
@@ -67,26 +139,6 @@ def face_style(look: Look, palette: Palette) -> Style:
         case Kind.REFUSE | Kind.MISMATCH:
             return palette.fill_bad
     return palette.fill_term(look.term)
-
-
-def _face_text(look: Look, frame: Frame) -> str:
-    """Return what stands on the message: one glyph for a quiet one, a framed face for the rest."""
-    if look.kind in _QUIET:
-        return look.face
-    return f" {clip(look.face, WIDE_FACE if frame.ring.rows > SMALL else NARROW_FACE)} "
-
-
-def _known(frame: Frame, message: Message) -> bool:
-    return message.src in frame.view.servers and message.dst in frame.view.servers
-
-
-def _path(frame: Frame, message: Message) -> tuple[Point, Point]:
-    return frame.ring.path(frame.place(message.src), frame.place(message.dst), LANE)
-
-
-def _position(frame: Frame, flight: Flight) -> Point:
-    start, end = _path(frame, flight.message)
-    return start.towards(end, progress(flight, frame.virtual) if frame.moving else 0.5)
 
 
 def _trail_style(look: Look, palette: Palette) -> Style:
@@ -102,83 +154,44 @@ def _trail_style(look: Look, palette: Palette) -> Style:
     return palette.term(look.term)
 
 
-def _draw_trail(canvas: Canvas, frame: Frame, flight: Flight, look: Look) -> None:
-    if not frame.moving:
-        return
-    start, end = _path(frame, flight.message)
-    head = progress(flight, frame.virtual)
-    tail = max(head - TRAIL, 0.0)
-    draw_line(
-        canvas,
-        start.towards(end, tail),
-        start.towards(end, head),
-        _trail_style(look, frame.palette),
-        2,
-    )
+def _draw_afterglow(canvas: Canvas, frame: Frame, ended: Ended, sight: Sight) -> None:
+    """Heartbeats come too often to fade: theirs stays, so that a leader's links are lit."""
+    quiet = sight.look.kind in _QUIET
+    faded = 0.0 if quiet else min(max(ended.age(frame.now), 0.0), 1.0)
+    start = sight.start.towards(sight.end, faded)
+    draw_line(canvas, start, sight.end, _trail_style(sight.look, frame.palette), 3 if quiet else 2)
 
 
-def _draw_afterglow(canvas: Canvas, frame: Frame, ended: Ended) -> None:
-    """Draw the way that was travelled; it fades from its beginning.
-
-    Heartbeats come too often for that: theirs stays, so that a leader's links are lit.
-    """
-    if not frame.moving or ended.dropped is not None:
-        return
-    start, end = _path(frame, ended.flight.message)
-    faded = 0.0 if ended.look.kind in _QUIET else min(max(ended.age(frame.now), 0.0), 1.0)
-    style = _trail_style(ended.look, frame.palette)
-    draw_line(canvas, start.towards(end, faded), end, style, 3 if ended.look.kind in _QUIET else 2)
-
-
-def _draw_end(canvas: Canvas, frame: Frame, ended: Ended) -> None:
-    start, end = _path(frame, ended.flight.message)
-    if ended.dropped is not None:
-        _draw_death(canvas, frame, ended, start.towards(end, ended.share))
-    elif ended.look.kind not in _QUIET:
-        _draw_face(canvas, ended.look, frame, end)
-
-
-def _draw_death(canvas: Canvas, frame: Frame, ended: Ended, place: Point) -> None:
+def _draw_death(canvas: Canvas, frame: Frame, ended: Ended, sight: Sight) -> None:
     """Draw how a lost message bursts, where its link is cut or where it had come to."""
-    message = ended.flight.message
-    if _is_cut(frame, message):
-        place = middle(frame.ring, *sorted((frame.place(message.src), frame.place(message.dst))))
-    age = ended.age(frame.now)
-    x, y = place.cell
-    if age < 0.4:
-        canvas.text(x - 1, y, "╲✕╱", frame.palette.bad)
-    elif age < 0.7:
-        canvas.text(x, y, "✕", frame.palette.bad)
-    else:
-        canvas.text(x, y, "·", frame.palette.bad)
-
-
-def _is_cut(frame: Frame, message: Message) -> bool:
+    message = sight.flight.message
+    place = sight.place
     link = frame.view.links.get((message.src, message.dst))
-    return link is not None and link.cut
+    if link is not None and link.cut:
+        place = middle(frame.ring, *sorted((frame.place(message.src), frame.place(message.dst))))
+    x, y = place.cell
+    age = ended.age(frame.now)
+    if age < 0.4:
+        canvas.text(x - 1, y, "╲✕╱", frame.palette.bad_bold)
+    else:
+        canvas.text(x, y, "✕" if age < 0.7 else "·", frame.palette.bad)
 
 
-def _draw_face(canvas: Canvas, look: Look, frame: Frame, at: Point) -> None:
-    text = _face_text(look, frame)
-    x, y = at.cell
-    canvas.text(x - width_of(text) // 2, y, text, face_style(look, frame.palette))
+def _draw_face(canvas: Canvas, frame: Frame, sight: Sight) -> None:
+    x, y, _ = sight.box
+    canvas.text(x, y, sight.face, _face_style(sight.look, frame.palette))
 
 
-def _draw_label(canvas: Canvas, look: Look, frame: Frame, at: Point) -> None:
+def _draw_label(canvas: Canvas, frame: Frame, sight: Sight) -> None:
     """Put what the message says beside it, where nothing else stands."""
-    if not look.label:
+    if not sight.look.label:
         return
-    x, y = at.cell
-    text = f" {look.label}"
-    half = (width_of(_face_text(look, frame)) + 1) // 2
+    x, y, face = sight.box
+    text = f" {sight.look.label}"
     width = width_of(text)
-    style = frame.palette.bad if look.kind in (Kind.REFUSE, Kind.MISMATCH) else frame.palette.dim
-    for left in (x + half, x - half - width):
-        if canvas.is_free(left, y, width) and not _on_server(frame, left, y, width):
+    style = frame.palette.bad if sight.look.kind in _NO else frame.palette.dim
+    for left in (x + face, x - width):
+        on_server = any(frame.ring.at(left + cell, y) is not None for cell in range(width))
+        if not on_server and canvas.is_free(left, y, width):
             canvas.text(left, y, text, style)
             return
-
-
-def _on_server(frame: Frame, left: int, y: int, width: int) -> bool:
-    places = range(len(frame.ring.centres))
-    return any(frame.ring.at(x, y) in places for x in (left, left + width // 2, left + width - 1))

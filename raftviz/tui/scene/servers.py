@@ -16,6 +16,8 @@ from raftviz.model.view import ServerView
 from raftviz.tui.canvas import Canvas, width_of
 from raftviz.tui.geometry import Box, circle, disc
 from raftviz.tui.scene.frame import Frame
+from raftviz.tui.traffic import short_refusal
+from raftviz.tui.units import milliseconds
 
 ROLE_WORDS = {
     Role.FOLLOWER: "follower",
@@ -141,7 +143,9 @@ def _lines(frame: Frame, server: ServerView, height: int) -> list[Line]:
     if height <= 5:
         return [name, role, _tally(frame, server) or term]
     lines = [name, role, term, _tally(frame, server) or _vote(frame, server)]
-    return [*lines, _remaining(frame, server)] if height >= 9 else lines
+    if height <= 7:
+        return lines
+    return [*lines, _last_refusal(frame, server) or _remaining(frame, server)]
 
 
 def _role_style(frame: Frame, server: ServerView) -> Style:
@@ -181,8 +185,17 @@ def _remaining(frame: Frame, server: ServerView) -> Line:
     runs = server.alive and not server.paused and server.timer_kind is not None
     if not runs or not frame.followable:
         return []
-    left = max(server.timer_deadline - frame.virtual, 0.0)
-    return [(f"{left * 1000:.0f} ms", frame.palette.dim)]
+    return [(milliseconds(server.timer_deadline - frame.virtual), frame.palette.dim)]
+
+
+def _last_refusal(frame: Frame, server: ServerView) -> Line:
+    """Return who refused a candidate its vote last, and why."""
+    if not server.alive or server.role is not Role.CANDIDATE:
+        return []
+    for voter, outcome in reversed(server.votes.items()):
+        if not isinstance(outcome, Granted):
+            return [(f"✗ S{voter} {short_refusal(outcome)}", frame.palette.bad)]
+    return []
 
 
 def _centred(canvas: Canvas, left: int, y: int, width: int, line: Line) -> None:

@@ -19,7 +19,7 @@ from raftviz.tui.keys import Key
 from raftviz.tui.scene.legend import message_rows, server_rows
 from raftviz.tui.theme import Palette
 
-KEY_WIDTH, SYNTAX_WIDTH = 6, 32
+KEY_WIDTH, SYNTAX_WIDTH = 8, 32
 
 
 class HelpScreen(ModalScreen[None]):

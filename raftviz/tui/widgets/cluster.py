@@ -13,7 +13,7 @@ from raftviz.tui.geometry import Ring, ring
 from raftviz.tui.scene.frame import Frame
 from raftviz.tui.scene.legend import draw_legend
 from raftviz.tui.scene.links import draw_links, link_at
-from raftviz.tui.scene.messages import draw_messages, message_at
+from raftviz.tui.scene.messages import draw_faces, draw_trails, message_at, sights
 from raftviz.tui.scene.servers import draw_servers
 from raftviz.tui.seen import Seen
 from raftviz.tui.theme import Palette
@@ -50,8 +50,13 @@ class ClusterPanel(Panel):
         """Draw the moment over the layer that stays."""
         frame = self._frame(canvas.width, canvas.height)
         canvas.rows = self._static_layer(canvas, frame.ring).copy().rows
-        draw_messages(canvas, frame)
-        draw_servers(canvas, frame)
+        messages = sights(frame)
+        draw_trails(canvas, frame, messages)
+        if frame.ring.is_round:
+            draw_servers(canvas, frame)
+        draw_faces(canvas, frame, messages)
+        if not frame.ring.is_round:  # there a message would hide who it goes to
+            draw_servers(canvas, frame)
 
     def _frame(self, width: int, height: int) -> Frame:
         seen = self.seen

@@ -10,53 +10,64 @@ from raftviz.tui.units import rate_text
 from raftviz.tui.widgets.panel import Panel
 
 Span = tuple[str, Style]
+GAP = 2
 
 
 class Header(Panel):
     """One row, or two where there is room for the names of the safety properties."""
 
     def draw(self, canvas: Canvas) -> None:
-        """Draw the state of the whole cluster, the most important at the left."""
+        """Draw the state of the whole cluster; where there is no room, what matters least goes."""
         palette = self.seen.palette
         for y in range(canvas.height):
             canvas.text(0, y, " " * canvas.width, palette.fill_panel)
-        right = self._clock()
-        room = canvas.width - 2 - _width(right)
-        name: Span = ("raftviz", palette.fill_key)
-        shown = []
-        for span in [*self._state(), name]:
-            if room >= width_of(span[0]) + 2:
-                shown.append(span)
-                room -= width_of(span[0]) + 2
-        x = 1
-        for span in sorted(shown, key=lambda span: span is not name):
-            x = canvas.text(x, 0, *span) + 2
-        if canvas.height == 1 and room > _width(self._marks()):
-            right = [*self._marks(), *right]
-        canvas.spans(canvas.width - _width(right) - 1, 0, right)
+        name, alive, term, leader = self._state()
+        marks, time, rate = self._marks(), self._time(), self._rate()
+        by_weight = [rate, term, leader, alive, time, marks, name]
         if canvas.height > 1:
+            by_weight.remove(marks)  # the second row says it in words
             canvas.spans(1, 1, self._properties())
+        room, shown = canvas.width - 2, []
+        for item in by_weight:
+            if item and _width(item) + GAP <= room:
+                shown.append(item)
+                room -= _width(item) + GAP
+        x = 1
+        for item in (name, alive, term, leader):
+            if item in shown:
+                x = canvas.spans(x, 0, item) + GAP
+        x = canvas.width - 1
+        for item in (rate, time, marks):
+            if item in shown:
+                x -= _width(item)
+                canvas.spans(x, 0, item)
+                x -= GAP
 
-    def _state(self) -> list[Span]:
-        seen, palette = self.seen, self.seen.palette
-        view = seen.view
+    def _state(self) -> tuple[list[Span], list[Span], list[Span], list[Span]]:
+        """Return the program's name, how many servers live, the term, and who leads."""
+        palette, view = self.seen.palette, self.seen.view
+        name: list[Span] = [("raftviz", palette.fill_key)]
         if not view.servers:
-            return [("starting the servers …", palette.fill_panel)]
+            return name, [("starting the servers …", palette.fill_panel)], [], []
         alive = sum(server.alive for server in view.servers.values())
-        spans = [(f"{alive}/{len(view.servers)} alive", palette.fill_panel)]
-        spans.append((f" term {view.term} ", palette.fill_term(view.term)))
         leader = "no leader" if view.leader is None else f"★ leader S{view.leader}"
-        spans.append((leader, palette.fill_panel))
-        return spans
+        return (
+            name,
+            [(f"{alive}/{len(view.servers)} alive", palette.fill_panel)],
+            [(f" term {view.term} ", palette.fill_term(view.term))],
+            [(leader, palette.fill_panel)],
+        )
 
-    def _clock(self) -> list[Span]:
+    def _time(self) -> list[Span]:
+        return [(clock_text(self.seen.virtual), self.seen.palette.fill_panel)]
+
+    def _rate(self) -> list[Span]:
         seen, palette = self.seen, self.seen.palette
-        time = (f" {clock_text(seen.virtual)} ", palette.fill_panel)
         if seen.ended is not None:
-            return [time, (" ■ ENDED ", palette.fill_bad)]
+            return [(" ■ ENDED ", palette.fill_bad)]
         if seen.frozen:
-            return [time, (" ❄ FROZEN ", palette.fill_frozen)]
-        return [time, (f" ▶ {rate_text(seen.view.clock.rate)} ", palette.fill_accent)]
+            return [(" ❄ FROZEN ", palette.fill_frozen)]
+        return [(f" ▶ {rate_text(seen.view.clock.rate)} ", palette.fill_accent)]
 
     def _properties(self) -> list[Span]:
         """Return Figure 3's properties by name, each with whether it held so far."""

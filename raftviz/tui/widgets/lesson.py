@@ -15,7 +15,6 @@ from raft.printable import printable
 from raftviz.lab.api import Lab
 from raftviz.lesson import Lesson, LessonRun, SceneError, Step
 from raftviz.tui.canvas import Canvas, width_of
-from raftviz.tui.keys import LESSON_KEYS
 from raftviz.tui.screens.steps import StepsScreen
 from raftviz.tui.seen import Seen
 from raftviz.tui.widgets.panel import Panel
@@ -78,7 +77,7 @@ class LessonFoot(Panel):
             "steps": width - spare // 2 - len(texts["next"]) - len(texts["steps"]),
             "next": width - len(texts["next"]),
         }
-        return [(places[key.name], key.name, texts[key.name]) for key in LESSON_KEYS]
+        return [(places[name], name, text) for name, text in texts.items()]
 
     def on_click(self, event: events.Click) -> None:
         """Press the button that was clicked."""
@@ -130,7 +129,10 @@ class LessonPanel(Vertical):
     def view_changed(self) -> None:
         """Judge the goal."""
         if self._run is not None:
-            self._run.view_changed()
+            try:
+                self._run.view_changed()
+            except SceneError as error:
+                self.post_message(self.Failed(str(error)))
 
     def next(self) -> None:
         """Go to the next step; on the last one stay."""

@@ -55,11 +55,11 @@ class LogsPanel(Panel):
 
     def on_click(self, event: events.Click) -> None:
         """Select the server whose row it is."""
-        place = event.y - 1 - self.styles.gutter.top
+        at = event.get_content_offset(self)
         servers = list(self.seen.view.servers)
-        rows = self._rows_each(self.content_size.height)
-        if 0 <= place // rows < len(servers):
-            self.post_message(self.ServerClicked(servers[place // rows]))
+        row = -1 if at is None else (at.y - 1) // self._rows_each(self.content_size.height)
+        if 0 <= row < len(servers):
+            self.post_message(self.ServerClicked(servers[row]))
 
     # --- Drawing -----------------------------------------------------------------------------
 

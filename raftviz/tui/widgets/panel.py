@@ -38,8 +38,7 @@ class Panel(Widget):
         self._painted = Painted()
 
     def draw(self, canvas: Canvas) -> None:
-        """Draw the content of this moment."""
-        raise NotImplementedError(type(self).__name__)
+        """Draw the content of this moment; a panel of no kind has none."""
 
     def repaint(self) -> None:
         """Draw, and let the rows that changed be sent."""
