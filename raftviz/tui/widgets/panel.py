@@ -58,4 +58,7 @@ class Panel(Widget):
     def render_line(self, y: int) -> Strip:
         """Return a row as it was last drawn."""
         strips = self._painted.strips
-        return strips[y] if y < len(strips) else Strip.blank(self.content_size.width)
+        if y < len(strips):
+            return strips[y]
+        # With a style even where nothing was drawn yet: without colours the toolkit needs one.
+        return Strip.blank(self.content_size.width, self.seen.palette.text)
