@@ -6,12 +6,10 @@ S1 is the server under test. What the others say is made up, to give S1 reasons 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from random import Random
 
 import pytest
 
-from raft.core.core import Config, Core
-from raft.core.events import Role, RoleChanged, RoleReason, TimerKind
+from raft.core.events import Role, TimerKind
 from raft.core.log import HardState, InvariantViolation
 from raft.core.messages import (
     AlreadyVoted,
@@ -514,20 +512,6 @@ def test_leaders_that_step_down_wait_for_a_whole_election_timeout():
     assert network.core(1).deadline >= network.now + SHORTEST
 
 
-def test_leaders_cannot_be_made_candidates_of_a_later_term():
-    network = leader()
-    assert not network.core(1).campaign(network.now)
-    assert (network.core(1).role, network.core(1).term) == (Role.LEADER, 1)
-
-
-def test_a_server_asked_to_campaign_does_as_if_its_timer_had_fired():
-    network = server(term=4)
-    assert network.core(1).campaign(network.now)
-    assert (network.core(1).role, network.core(1).term) == (Role.CANDIDATE, 5)
-    started = [event for event in network.core(1).take_events() if isinstance(event, RoleChanged)]
-    assert started == [RoleChanged(Role.CANDIDATE, 5, RoleReason.ASKED)]
-
-
 def test_leaders_append_a_command_to_their_log_and_respond_when_it_is_applied():
     network = leader()
     assert network.propose(1, b"x=1") == 2
@@ -645,50 +629,10 @@ def test_a_request_that_no_leader_could_send_is_ignored():
     assert terms(network) == [1, 2]
 
 
-def test_a_message_that_is_not_between_members_of_the_cluster_is_ignored():
-    network = server()
-    network.core(1).step(RequestVote(9, 1, 5, 0, 0), network.now)
-    network.core(1).step(RequestVote(2, 3, 5, 0, 0), network.now)
-    assert network.core(1).term == 0
-
-
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ({"server": 4}, "not among the members"),
-        ({"members": (1, 1, 2)}, "distinct numbers from 1"),
-        ({"members": (0, 1)}, "distinct numbers from 1"),
-        ({"heartbeat_interval": 0.150}, "more frequent"),
-        ({"heartbeat_interval": 0.0}, "more frequent"),
-        ({"election_timeout_max": 0.1}, "longer than the longest"),
-    ],
-)
-def test_heartbeats_must_be_more_frequent_than_elections_and_members_distinct(values, reason):
-    with pytest.raises(ValueError, match=reason):
-        Config(**({"server": 1, "members": (1, 2, 3)} | values))
-
-
-def test_what_is_applied_lies_between_what_was_applied_and_what_is_committed():
-    network = server(log=[1, 1, 1])
-    hear(network, append(1, 3, 1, commit=2))
-    for index in (1, 3):
-        with pytest.raises(InvariantViolation, match=f"applied {index} is outside"):
-            network.core(1).applied(index)
-
-
 def test_an_acknowledgement_of_what_the_leader_has_not_got_stops_it():
     network = leader()
     with pytest.raises(InvariantViolation, match="S2 acknowledges index 2 of a log of 1"):
         hear(network, AppendEntriesReply(2, 1, 1, Appended(2)))
-
-
-def test_a_save_without_entries_leaves_the_log_alone():
-    core = Core(Config(1, (1, 2)), HardState(), entries_of([1]), Random(1), 0.0)
-    core.step(RequestVote(2, 1, 2, 1, 1), 0.0)
-    ready = core.ready()
-    assert (ready.hard_state, ready.first_index, ready.entries) == (HardState(2, 2), 0, ())
-    core.persisted(ready.number)
-    assert core.ready() is None
 
 
 def test_a_leader_commits_a_no_op_at_the_start_of_its_term():
