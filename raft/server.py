@@ -194,16 +194,24 @@ class Server:
 
     def _turn(self) -> None:
         self._turn_scheduled = False
+        events: list[CoreEvent] = []
         while (ready := self.core.ready()) is not None:
+            # Both leave in this order when the turn is over: nobody sees an effect before its cause.
+            events += self._publish()
             self._work_off(ready)
-        events = self.core.take_events()
+        events += self._publish()
         self._settle_proposals(events)
         if self.core.role is not Role.LEADER:
             self._refuse_reads()
         self._answer_reads()
-        self._observers.publish(events, self.clock.now())
         self._answer_barriers()
         self._arm_timer()
+
+    def _publish(self) -> list[CoreEvent]:
+        """Tell observers what happened in the core since the last time, and return it."""
+        events = self.core.take_events()
+        self._observers.publish(events, self.clock.now())
+        return events
 
     def _work_off(self, ready: Ready) -> None:
         # A leader's appends need not wait for its own disk (thesis §10.2.1) ...
@@ -251,7 +259,7 @@ class Server:
         self._timer = None
         # The loop may wake a clock's tick too early; the timer is due all the same.
         self.core.tick(max(self.clock.now(), self.core.deadline))
-        self._turn()
+        self._schedule_turn()
 
     # --- Peers (called by the Listener) -----------------------------------------------------------
 

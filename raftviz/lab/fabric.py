@@ -83,7 +83,7 @@ class Fabric:
         }
         self.ports: dict[ServerId, str] = {}
         self.received: dict[ServerId, int] = dict.fromkeys(self.servers, 0)
-        """Messages taken from each server's present process."""
+        """Messages of each server's present process that are in the stream."""
         self.delivered: dict[ServerId, int] = dict.fromkeys(self.servers, 0)
         """Messages handed to each server's present process."""
         self._clock = clock
@@ -229,7 +229,16 @@ class Fabric:
         self._linked.set()
 
     def carry(self, passage: Passage, message: Message, raw: bytes) -> None:
-        """Take a message from its sender, and deliver or lose it by the rules of its link."""
+        """Take a message from its sender, and deliver or lose it by the rules of its link.
+
+        A server tells of what made it send a message before it sends it, on another connection.
+        Whatever it told can be read at the latest when the message can, that is in this
+        iteration of the loop: in the next one the cause is in the stream, and the message
+        may follow.
+        """
+        asyncio.get_running_loop().call_soon(self._launch, passage, message, raw)
+
+    def _launch(self, passage: Passage, message: Message, raw: bytes) -> None:
         src, dst = message.src, message.dst
         link = self.links[src, dst]
         now = self._clock.now()
