@@ -69,7 +69,7 @@ class LessonFoot(Panel):
             canvas.text(x, 0, text, style)
 
     def _buttons(self, width: int) -> list[tuple[int, str, str]]:
-        texts = {"back": " ‹b back ", "hint": " m hint ", "steps": " j jump ", "next": " next n› "}
+        texts = {"back": " ‹N back ", "hint": " m hint ", "steps": " j jump ", "next": " next n› "}
         spare = max(width - sum(map(len, texts.values())), 0)
         places = {
             "back": 0,
