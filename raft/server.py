@@ -196,7 +196,7 @@ class Server:
         self._turn_scheduled = False
         events: list[CoreEvent] = []
         while (ready := self.core.ready()) is not None:
-            # Both leave in this order when the turn is over: nobody sees an effect before its cause.
+            # Both leave in this order when the turn is over: the cause, then its effect.
             events += self._publish()
             self._work_off(ready)
         events += self._publish()
