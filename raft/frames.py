@@ -217,7 +217,7 @@ class ObservationsLost:
 
 @dataclass(frozen=True, slots=True)
 class BarrierReached:
-    """Answer to Barrier: everything asked for is done, and ``sent`` peer messages went out so far."""
+    """Answer to Barrier: all that was asked is done; ``sent`` peer messages went out so far."""
 
     token: int
     sent: int
@@ -240,7 +240,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class SetClock:
-    """From now on virtual time is ``virtual + rate · (monotonic clock − monotonic)`` (design §6)."""
+    """Virtual time is ``virtual + rate · (monotonic clock − monotonic)`` from now on (design §6)."""
 
     virtual: float
     monotonic: float

@@ -19,10 +19,24 @@ import termios
 import time
 from collections.abc import Iterator
 
-from raft.core.events import Applied, CommitAdvanced, EntriesAppended, ProgressChanged
-from raft.core.events import TimerArmed, TimerKind
-from raft.core.messages import AppendEntries, AppendEntriesReply, Appended, Entry
-from raft.core.messages import EntryKind, Index, ServerId, Term
+from raft.core.events import (
+    Applied,
+    CommitAdvanced,
+    EntriesAppended,
+    ProgressChanged,
+    TimerArmed,
+    TimerKind,
+)
+from raft.core.messages import (
+    Appended,
+    AppendEntries,
+    AppendEntriesReply,
+    Entry,
+    EntryKind,
+    Index,
+    ServerId,
+    Term,
+)
 from raft.machine.kv import Put, encode_command
 from raftviz.model.events import ClockChanged, Event, MessageDelivered, MessageSent
 from tests.bench.machine import describe
