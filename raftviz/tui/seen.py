@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raft.core.messages import ServerId
+from raft.core.events import CommitAdvanced
+from raft.core.messages import ServerId, Term
+from raft.frames import ServerState
 from raftviz.lab.api import Answer
-from raftviz.model.events import Event, Warned
+from raftviz.model.events import Event, LabStarted, Warned
 from raftviz.model.invariants import Invariants
 from raftviz.model.view import ClusterView, ServerView
 from raftviz.tui.history import History
@@ -62,6 +64,9 @@ class Seen:
     moving: bool = True
     """False where the user wants no animation."""
     last_leader: ServerId | None = None
+    committed: list[Term] = field(default_factory=list)
+    """The terms of all entries known to be committed, from index 1 on. Every commitIndex may be
+    lost with its process, but what was committed once is for ever (Leader Completeness)."""
 
     def fold(self, events: Iterable[Event], now: float) -> None:
         """Take in the events of one frame."""
@@ -70,12 +75,26 @@ class Seen:
             self.traffic.apply(event, self.view, now)
             self.history.apply(event, self.view)
             self.view.apply(event)
+            self._take_commits(event)
             for violation in self.invariants.apply(event, self.view):
                 self.history.note(event, violation)
             if isinstance(event.what, Warned):
                 self.warning = event.what.text
         self.traffic.prune(now)
         self.last_leader = self.view.leader or self.last_leader
+
+    def _take_commits(self, event: Event) -> None:
+        if isinstance(event.what, LabStarted):
+            self.committed = []
+        elif isinstance(event.what, CommitAdvanced | ServerState):
+            server = self.view.servers.get(event.source)
+            if server is not None:
+                new = server.log[len(self.committed) : server.commit_index]
+                self.committed += [entry.term for entry in new]
+
+    def is_committed(self, index: int, term: Term) -> bool:
+        """Tell whether the entry at ``index``, if it is of ``term``, is known to be committed."""
+        return 1 <= index <= len(self.committed) and self.committed[index - 1] == term
 
     @property
     def moment(self) -> object:

@@ -69,20 +69,27 @@ class Look:
 
 
 def refusal(outcome: VoteOutcome, voter: ServerId | None = None) -> str:
-    """Say in a few words why a vote was refused; nothing for a granted one."""
+    """Say in a few words why ``voter`` refused its vote; nothing for a granted one."""
     match outcome:
         case AlreadyVoted(candidate):
-            return f"has voted for {'itself' if candidate == voter else f'S{candidate}'}"
+            return f"had voted for {'itself' if candidate == voter else f'S{candidate}'}"
         case LogBehind():
-            return "log behind"
+            return "its log was newer"
         case StaleTerm():
-            return "old term"
+            return "was in a newer term"
     return ""
 
 
 def short_refusal(outcome: VoteOutcome) -> str:
     """Say in two words why a vote was refused: inside a circle there is no room for more."""
-    return f"voted S{outcome.candidate}" if isinstance(outcome, AlreadyVoted) else refusal(outcome)
+    match outcome:
+        case AlreadyVoted(candidate):
+            return f"voted S{candidate}"
+        case LogBehind():
+            return "newer log"
+        case StaleTerm():
+            return "newer term"
+    return ""
 
 
 def look_of(message: Message, view: ClusterView) -> Look:

@@ -51,10 +51,10 @@ def refused(src: int, dst: int) -> AppendEntriesReply:
 LOOKS = [
     (ask(3, 2, 4), Kind.ASK, "?", "vote for me"),
     (vote(2, 3, 4, Granted()), Kind.GRANT, "+", "yes"),
-    (vote(2, 3, 4, AlreadyVoted(ServerId(1))), Kind.REFUSE, "−", "has voted for S1"),
-    (vote(2, 3, 4, AlreadyVoted(ServerId(2))), Kind.REFUSE, "−", "has voted for itself"),
-    (vote(2, 3, 4, LogBehind(Index(9), Term(3))), Kind.REFUSE, "−", "log behind"),
-    (vote(2, 3, 4, StaleTerm()), Kind.REFUSE, "−", "old term"),
+    (vote(2, 3, 4, AlreadyVoted(ServerId(1))), Kind.REFUSE, "−", "had voted for S1"),
+    (vote(2, 3, 4, AlreadyVoted(ServerId(2))), Kind.REFUSE, "−", "had voted for itself"),
+    (vote(2, 3, 4, LogBehind(Index(9), Term(3))), Kind.REFUSE, "−", "its log was newer"),
+    (vote(2, 3, 4, StaleTerm()), Kind.REFUSE, "−", "was in a newer term"),
     (beat(2, 3, 3), Kind.BEAT, "●", ""),
     (append(2, 3, 3, 6, LOG[6:7]), Kind.ENTRIES, "colour=blue", "after 6/3"),
     (append(2, 3, 3, 6, LOG[6:8]), Kind.ENTRIES, "colour=blue +1", "after 6/3"),
@@ -124,10 +124,10 @@ def test_what_a_step_would_do() -> None:
 async def test_refusals_say_why_on_their_way_when_time_is_slow() -> None:
     lab = lab_of(scenes.split_vote(rate=0.05))
     async with explorer(lab) as pilot:
-        assert "has voted for S3" in text_of(pilot).split("logs")[0] + text_of(pilot)
+        assert "had voted for S3" in text_of(pilot).split("logs")[0] + text_of(pilot)
     async with explorer(lab_of(scenes.split_vote(rate=1.0))) as pilot:
         cluster = "\n".join(line[:86] for line in text_of(pilot).splitlines())
-        assert "has voted for S3" not in cluster, "nobody reads that fast"
+        assert "had voted for S3" not in cluster, "nobody reads that fast"
 
 
 async def test_cut_links_show_which_way_is_cut() -> None:

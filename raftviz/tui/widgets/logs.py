@@ -1,13 +1,11 @@
 """The logs: one row a server, one cell an entry, and how far each has come.
 
-Committed entries are solid blocks, entries that may still vanish are hatched. Beneath a row
-stand the marks: how far the server knows the log to be committed and has applied it, and what
-the leader believes of it (matchIndex, nextIndex).
+Committed entries are solid blocks, wherever they are and for ever; entries that may still vanish
+are hatched. Beneath a row stand the marks: how far the server knows the log to be committed and
+has applied it, and what the leader believes of it (matchIndex, nextIndex).
 """
 
 from __future__ import annotations
-
-from itertools import takewhile
 
 from rich.style import Style
 from textual import events
@@ -112,20 +110,8 @@ class LogsPanel(Panel):
             entry = server.entry(first + place)
             if entry is None:
                 return
-            committed = first + place <= self._committed(server)
+            committed = self.seen.is_committed(first + place, entry.term)
             self._draw_cell(canvas, NAME + place * width, y, entry, committed, width - 1)
-
-    def _committed(self, server: ServerView) -> int:
-        """Return how far the server knows its log to be committed.
-
-        The dead know nothing; of theirs this is how far it equals what the living know to be.
-        """
-        if server.alive:
-            return server.commit_index
-        view = self.seen.view
-        knower = max(view.servers.values(), key=lambda one: one.commit_index)
-        pairs = zip(server.log, knower.log[: knower.commit_index], strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0].term == pair[1].term, pairs))
 
     def _draw_cell(
         self, canvas: Canvas, x: int, y: int, entry: Entry, committed: bool, width: int

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.style import Style
 
-from raft.core.events import Role, TimerKind
+from raft.core.events import Role, TimerKind, VoteCast
 from raft.core.messages import Granted
 from raft.printable import printable
 from raftviz.model.view import ServerView
@@ -79,8 +79,8 @@ class ServerPanel(Panel):
             yield "votes", self._votes(server)
         if server.progress:
             yield "followers", self._followers(server)
-        if server.refused is not None:
-            yield "refused", [self._refused(server)]
+        if server.refused is not None and server.refused.term == server.term:
+            yield "refused", [self._refused(server.refused, server)]
         yield "key-value", self._pairs(server)
 
     def _fact(self, name: str, value: str, style: Style | None = None) -> Item:
@@ -126,12 +126,9 @@ class ServerPanel(Panel):
             for follower, known in server.progress.items()
         ]
 
-    def _refused(self, server: ServerView) -> Item:
-        palette = self.seen.palette
-        cast = server.refused
-        assert cast is not None
-        text = f"S{cast.candidate} in term {cast.term}: {refusal(cast.outcome, server.id)}"
-        return [(text, palette.bad)]
+    def _refused(self, cast: VoteCast, server: ServerView) -> Item:
+        text = f"did not vote for S{cast.candidate}: {refusal(cast.outcome, server.id)}"
+        return [(text, self.seen.palette.bad)]
 
     def _pairs(self, server: ServerView) -> list[Item]:
         palette = self.seen.palette
