@@ -240,7 +240,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class SetClock:
-    """Virtual time is ``virtual + rate · (monotonic clock − monotonic)`` hence (design §6)."""
+    """Virtual time becomes ``virtual + rate · (monotonic clock − monotonic)`` (design §6)."""
 
     virtual: float
     monotonic: float
