@@ -77,9 +77,10 @@ class Seen:
             self.view.apply(event)
             self._take_commits(event)
             for violation in self.invariants.apply(event, self.view):
-                self.history.note(event, violation)
+                self.history.note(violation)
             if isinstance(event.what, Warned):
                 self.warning = event.what.text
+        self.history.settle()
         self.traffic.prune(now)
         self.last_leader = self.view.leader or self.last_leader
 

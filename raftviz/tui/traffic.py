@@ -99,8 +99,10 @@ def look_of(message: Message, view: ClusterView) -> Look:
             return Look(Kind.ASK, "?", "vote for me", message.term)
         case RequestVoteReply(outcome=Granted()):
             return Look(Kind.GRANT, "+", "yes", message.term)
+        case RequestVoteReply(outcome=AlreadyVoted() as outcome):
+            return Look(Kind.REFUSE, "−", refusal(outcome, message.src), message.term)
         case RequestVoteReply():
-            return Look(Kind.REFUSE, "−", refusal(message.outcome, message.src), message.term)
+            return Look(Kind.REFUSE, "−", short_refusal(message.outcome), message.term)
         case AppendEntries(entries=()):
             return Look(Kind.BEAT, "●", "", message.term)
         case AppendEntries():

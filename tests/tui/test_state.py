@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from raft.core.events import TermChanged, VoteCast
+from raft.core.events import Role, RoleChanged, RoleReason, TermChanged, VoteCast
 from raft.core.messages import AlreadyVoted, ServerId, Term
 from raftviz.model.events import (
+    DropReason,
+    MessageDropped,
+    MessageSent,
     OperationInvoked,
     OperationKind,
     OperationReturned,
@@ -16,7 +19,7 @@ from raftviz.model.events import (
 )
 from tests.raftviz.fake_lab import server_state
 from tests.tui.harness import explorer, lab_of, show, text_of
-from tests.tui.scenes import COMMITTED, LOG, replication
+from tests.tui.scenes import AT, COMMITTED, LOG, ask, replication
 
 
 async def test_committed_entries_stay_solid_when_all_servers_are_dead() -> None:
@@ -65,3 +68,32 @@ async def test_an_operation_has_the_mark_of_its_outcome(outcome: Outcome, mark: 
         await show(pilot)
         await show(pilot)
         assert f": put k v  {mark} that is how" in text_of(pilot)
+
+
+async def test_what_happened_is_told_in_order_and_a_round_of_messages_in_one_line() -> None:
+    lab = lab_of(replication())
+    async with explorer(lab) as pilot:
+        rounds = [MessageSent(70 + n, ask(1, n, 4), AT + 0.011) for n in (3, 4, 5)]
+        for what in rounds:
+            lab.feed(what, at=AT + 0.001)
+        for number in (3, 5):
+            lab.feed(MessageDropped(70 + number, DropReason.LINK_CUT), at=AT + 0.002)
+        start = RoleChanged(Role.CANDIDATE, Term(4), RoleReason.ASKED)
+        lab.feed((1, start), at=AT + 0.0005)
+        lab.feed(MessageSent(80, ask(2, 4, 4), AT + 0.011), at=AT + 0.003)
+        await pilot.press("v")
+        await show(pilot)
+        told = " ".join(text_of(pilot).split("what happened")[1].split())
+        seen = pilot.app.seen  # type: ignore[attr-defined]
+        lines = [line.text for line in seen.history.everything][-4:]
+        assert "S1 → S3 S4 S5 RequestVote term 4" in told
+        words = "RequestVote  term 4, its log ends at 6/3"
+        assert lines == [
+            "S1 was timed out by hand and starts an election in term 4",
+            f"S1 → S3 S4 S5  {words}",
+            f"lost, the link is cut: S1 → S3 S5  {words}",
+            f"S2 → S4  {words}",
+        ]
+        lab.feed(MessageSent(90, ask(1, 2, 4), AT + 0.1), at=AT + 0.09)
+        await show(pilot)
+        assert seen.history.everything[-1].text == f"S1 → S2  {words}", "that is another round"
