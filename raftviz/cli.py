@@ -140,8 +140,7 @@ def _shortened() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        error.message = printable(error.message, MAX_ECHO)
-        raise
+        raise click.UsageError(printable(error.format_message(), MAX_ECHO), error.ctx) from None
 
 
 @click.group(

@@ -55,7 +55,10 @@ class Wal:
             self._open()
         except OSError as error:
             self.close()
-            raise StorageError(f"{error.filename or self.path}: {error.strerror}") from error
+            where = error.filename or self.path
+            if isinstance(error, FileExistsError):
+                raise StorageError(f"{where} is not a directory") from error
+            raise StorageError(f"{where}: {error.strerror}") from error
         except StorageError:
             self.close()
             raise

@@ -340,3 +340,9 @@ def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="file"):
         Wal(tmp_path / "file" / "data", "test", ONE)
+
+
+def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(StorageError, match=r"/data is not a directory$"):
+        Wal(tmp_path / "data", "test", ONE)
