@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from raft.core.events import CommitAdvanced
@@ -15,6 +15,9 @@ from raftviz.model.view import ClusterView, ServerView
 from raftviz.tui.history import History
 from raftviz.tui.theme import DARK, Palette
 from raftviz.tui.traffic import Traffic
+
+LATE = 1.0
+"""Real seconds: what is drawn later than this after it happened is not the present any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,14 @@ class Seen:
     """The terms of all entries known to be committed, from index 1 on. Every commitIndex may be
     lost with its process, but what was committed once is for ever (Leader Completeness)."""
 
-    def fold(self, events: Iterable[Event], now: float) -> None:
+    behind: float = 0.0
+    """How old, in real seconds, the newest event is that was drawn while there were any."""
+    _late: float = 0.0
+
+    def fold(self, events: Sequence[Event], now: float) -> None:
         """Take in the events of one frame."""
         self.now = now
+        self._watch_delay(events)
         for event in events:
             self.traffic.apply(event, self.view, now)
             self.history.apply(event, self.view)
@@ -83,6 +91,14 @@ class Seen:
         self.history.settle()
         self.traffic.prune(now)
         self.last_leader = self.view.leader or self.last_leader
+
+    def _watch_delay(self, events: Sequence[Event]) -> None:
+        """Note how far the picture is behind. It has caught up when nothing late comes any more."""
+        delay = self.now - events[-1].monotonic_time if events else 0.0
+        if delay > LATE:
+            self.behind, self._late = delay, self.now
+        elif events or self.now - self._late > LATE:
+            self.behind = 0.0
 
     def _take_commits(self, event: Event) -> None:
         if isinstance(event.what, LabStarted):
@@ -102,7 +118,7 @@ class Seen:
         """All that a picture depends on beside the events: equal moments look the same."""
         fading = self.now if self.traffic.ended else None
         doing = (self.chosen, self.aim, self.said, self.remark, self.typing)
-        return self.virtual, fading, doing, self.ended, id(self.palette)
+        return self.virtual, fading, doing, self.ended, self.behind, id(self.palette)
 
     @property
     def virtual(self) -> float:
@@ -122,6 +138,12 @@ class Seen:
         return self.view.servers.get(self.selected) if self.selected else None
 
     @property
+    def starting(self) -> bool:
+        """Whether no server has been there yet."""
+        servers = self.view.servers.values()
+        return not any(server.alive or server.exit is not None for server in servers)
+
+    @property
     def frozen(self) -> bool:
         """Whether the cluster's time stands still (before the first word of it, it does not)."""
-        return bool(self.view.servers) and self.view.clock.rate == 0
+        return not self.starting and self.view.clock.rate == 0

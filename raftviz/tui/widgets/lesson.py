@@ -42,7 +42,7 @@ class LessonHead(Panel):
             return
         for place in range(len(self.run.lesson.steps)):
             here, done = place == self.run.index, place in self.run.done
-            sign = "◉" if here else "●" if done else "○"
+            sign = "◉" if here else "✓" if done else "·"
             style = palette.key if here else palette.good if done else palette.dim
             x = canvas.text(x, 1, sign, style)
 

@@ -22,13 +22,14 @@ from raftviz.tui.widgets.panel import Panel
 NAME, NUMBERS, FEW_NUMBERS = 6, 17, 11
 SPACIOUS = 60
 WIDEST, NARROWEST = 10, 8
-COMMIT, APPLIED, MATCH, NEXT = "◆", "◇", "●", "▷"
+COMMIT, APPLIED, MATCH, NEXT = "◆", "◇", "▲", "▷"
 
 
 class LogsPanel(Panel):
     """The logs of all servers, from the newest entries back; arrow keys and the wheel scroll."""
 
     BORDER_TITLE = "logs"
+    FADES = True
 
     def __init__(self, seen: Seen, *, id: str) -> None:
         super().__init__(seen, id=id)
@@ -175,24 +176,23 @@ class LogsPanel(Panel):
         canvas.spans(canvas.width - width + 1, y, spans)
 
     def _draw_legend(self, canvas: Canvas) -> None:
-        palette = self.seen.palette
-        canvas.spans(
-            NAME,
-            canvas.height - 1,
-            [
-                (" committed ", palette.fill_panel),
-                (" ", palette.text),
-                ("░not yet░", palette.dim),
-                (f"  {COMMIT}", palette.good),
-                ("commit ", palette.faint),
-                (APPLIED, palette.good),
-                ("applied ", palette.faint),
-                (MATCH, palette.text),
-                ("match ", palette.faint),
-                (NEXT, palette.dim),
-                ("next", palette.faint),
-            ],
-        )
+        """Draw what the signs mean; where there is no room, first the blanks go, then the words."""
+        palette, y = self.seen.palette, canvas.height - 1
+        cells = [(" committed ", palette.fill_panel), ("░not yet░", palette.dim)]
+        marks = [
+            (COMMIT, "commit", palette.good),
+            (APPLIED, "applied", palette.good),
+            (MATCH, "match", palette.text),
+            (NEXT, "next", palette.dim),
+        ]
+        words = sum(len(mark + word) + 1 for mark, word, _ in marks)
+        x = NAME if NAME + 22 + words <= canvas.width else 0
+        for text, style in cells if x + 22 + words <= canvas.width else ():
+            x = canvas.text(x, y, text, style) + 1
+        for mark, word, style in marks:
+            if x + len(mark + word) <= canvas.width:
+                x = canvas.text(x, y, mark, style)
+                x = canvas.text(x, y, word, palette.faint) + 1
 
 
 def _command(entry: Entry) -> str:
