@@ -364,7 +364,7 @@ class ObservationsLost:
 
 @dataclass(frozen=True, slots=True)
 class BarrierReached:
-    """Answer to Barrier: what it waited for is done; ``sent`` peer messages went out so far."""
+    """Answer to Barrier: all that was asked is done; ``sent`` peer messages went out so far."""
 
     token: int
     sent: int
@@ -387,7 +387,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class SetClock:
-    """Virtual time is now ``virtual + rate · (monotonic clock − monotonic)`` (design §6)."""
+    """Virtual time becomes ``virtual + rate · (monotonic clock − monotonic)`` (design §6)."""
 
     virtual: float
     monotonic: float

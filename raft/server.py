@@ -216,17 +216,25 @@ class Server:
         self._turn_scheduled = True  # what comes up meanwhile is worked off in this very turn
         now = self.clock.now()
         self._requests.reads.ask(now)
+        events: list[CoreEvent] = []
         while (ready := self.core.ready(now)) is not None:
+            # Both leave in this order when the turn is over: the cause, then its effect.
+            events += self._publish()
             self._work_off(ready)
         self._turn_scheduled = False
         self._applier.work()
-        events = self.core.take_events()
+        events += self._publish()
         self._requests.settle(events)
         self._requests.reads.answer()
-        self._observers.publish(events, self.clock.now())
         self._answer_barriers()
         self._arm_timer()
         self._stop_if_left()
+
+    def _publish(self) -> list[CoreEvent]:
+        """Tell observers what happened in the core since the last time, and return it."""
+        events = self.core.take_events()
+        self._observers.publish(events, self.clock.now())
+        return events
 
     def _work_off(self, ready: Ready) -> None:
         self._follow_configuration()
@@ -271,7 +279,7 @@ class Server:
         self._timer = None
         # The loop may wake a clock's tick too early; the timer is due all the same.
         self.core.tick(max(self.clock.now(), self.core.deadline))
-        self._turn()
+        self._schedule_turn()
 
     # --- Peers (called by the Listener) -----------------------------------------------------------
 

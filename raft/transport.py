@@ -69,6 +69,7 @@ BACKOFF_MAX = 1.0
 """Real seconds between attempts to reach a peer: doubled each time, each halved at random."""
 
 _BATCH = 64 * 1024
+_GOODBYE = "the other end closed the connection"
 
 _log = logging.getLogger(__name__)
 _random = secrets.SystemRandom()
@@ -226,7 +227,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the owner why."""
         if self._reason is None:
-            self._reason = str(error) if error else "the other end closed the connection"
+            self._reason = str(error) if error else _GOODBYE
         self._transport = None
         self._lost(self._reason)
 
@@ -390,7 +391,9 @@ class Listener:
 
     def _forget(self, connection: Connection, reason: str) -> None:
         who = "unproven caller" if connection.caller is None else connection.caller.name.lower()
-        _log.info("%s %s: connection closed: %s", who, connection.address, reason)
+        is_news = connection.caller is not Caller.CLIENT or reason != _GOODBYE
+        level = logging.INFO if is_news else logging.DEBUG
+        _log.log(level, "%s %s: connection closed: %s", who, connection.address, reason)
         if connection in self._unproven:
             self._unproven.pop(connection).cancel()
         elif connection in self._callers:

@@ -9,13 +9,14 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from raft.printable import printable
-from raftviz.command_text import DURATION, RATE, read_duration, read_rate
+from raftviz.command_text import DURATION, MAX_ECHO, RATE, read_duration, read_rate
 from raftviz.lab.api import MAX_SERVERS, LabClient, LabError, LabOptions
 
 if TYPE_CHECKING:
@@ -122,7 +123,31 @@ def _show_version(context: click.Context, parameter: click.Parameter, wanted: bo
         context.exit()
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class _Brief(click.Group):
+    """Repeats in its complaints no more of what it was given than a person can read."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _shortened():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: click.Context) -> Any:
+        with _shortened():
+            return super().invoke(context)
+
+
+@contextmanager
+def _shortened() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        raise click.UsageError(printable(error.format_message(), MAX_ECHO), error.ctx) from None
+
+
+@click.group(
+    cls=_Brief,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -170,9 +195,12 @@ def commands(topic: tuple[str, ...]) -> None:
 
     TOPIC is the name of a command, or "conditions".
     """
-    from raftviz.commands import help_text
+    from raftviz.commands import help_text, is_topic
 
-    click.echo(help_text(" ".join(topic).lower()))
+    wanted = " ".join(topic).lower()
+    if not is_topic(wanted):
+        raise click.UsageError(help_text(wanted))
+    click.echo(help_text(wanted))
 
 
 @main.command()

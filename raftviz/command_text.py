@@ -39,6 +39,10 @@ DURATION = "a duration with its unit (200ms, 1.5s)"
 RATE = f"a rate (1/20, 0.5, 2: from 0 to {MAX_RATE:g})"
 
 
+MAX_ECHO = 200
+"""Characters that are repeated of what somebody gave us."""
+
+
 class CommandError(Exception):
     """A text that is no command.
 
@@ -61,7 +65,7 @@ class CommandError(Exception):
         return f"expected {self.expected}, found {found}"
 
     def __str__(self) -> str:
-        return f"column {self.column}: {self.reason}; try: {printable(self.nearest)}"
+        return f"column {self.column}: {self.reason}; try: {printable(self.nearest, MAX_ECHO)}"
 
 
 class ReadingError(Exception):

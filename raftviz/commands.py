@@ -545,6 +545,11 @@ def help_text(topic: str = "") -> str:
     return "\n".join(lines)
 
 
+def is_topic(topic: str) -> bool:
+    """Tell whether ``help_text`` knows more of it than what comes near."""
+    return not topic or topic == "conditions" or topic in _BY_NAME
+
+
 def _help_on_scope(scope: Scope) -> str:
     specs = [spec for spec in TABLE if spec.scope is scope]
     width = max(len(spec.syntax) for spec in specs)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from raft.printable import printable
-from raftviz.command_text import format_duration
+from raftviz.command_text import MAX_ECHO, format_duration
 from raftviz.commands import Expect, Wait
 from raftviz.lab.api import Lab
 from raftviz.model.as_json import event_json
@@ -71,6 +71,7 @@ class Headless:
         self._transcript = transcript
         self._heard = asyncio.Event()
         self._watch: _Watch | None = None
+        self._at: Line | None = None
 
     async def play(self) -> int:
         """Carry the script out and return the exit status."""
@@ -83,6 +84,10 @@ class Headless:
                 self._say("the laboratory ended by itself")
                 return FAILED
             passed = playing.result()
+        except asyncio.CancelledError:
+            where = f"at line {self._at.number}" if self._at else "before its first line"
+            self._say(f"interrupted {where}")
+            raise
         finally:
             listening.cancel()
             playing.cancel()
@@ -131,6 +136,7 @@ class Headless:
         while not self.view.servers:
             await self._hear_more()
         for line in self._lines:
+            self._at = line
             match line.command:
                 case Wait(seconds):
                     await self._pass_time(seconds)
@@ -187,4 +193,5 @@ class Headless:
         await self._heard.wait()
 
     def _done(self, line: Line, result: str) -> None:
-        self._say(f"line {line.number}  {line.text}" + (f"  →  {result}" if result else ""))
+        text = printable(line.text, MAX_ECHO)
+        self._say(f"line {line.number}  {text}" + (f"  →  {result}" if result else ""))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from raft.core.messages import ServerId
 from raft.printable import printable
+from raftviz.command_text import MAX_ECHO
 from raftviz.commands import Command, CommandError, Expect, ViewerCommand, is_blank, parse
 from raftviz.model.conditions import Condition, ConditionError
 from raftviz.model.events import Event, LabStarted
@@ -43,14 +44,21 @@ class Problem:
 
     def shown(self, name: str) -> str:
         """Return it for a person, safe to print, with a mark under the place."""
-        before = printable(self.text[: self.column - 1])
+        before = self._before()
         rows = [f"{printable(name)}:{self.line}:{self.column}: {printable(self.reason)}"]
         if self.text:
-            rows += [f"    {before}{printable(self.text[self.column - 1 :])}"]
+            rows += [f"    {before}{printable(self.text[self.column - 1 :], MAX_ECHO)}"]
             rows += [f"    {' ' * len(before)}^"]
         if self.nearest:
-            rows += [f"  try: {printable(self.nearest)}"]
+            rows += [f"  try: {printable(self.nearest, MAX_ECHO)}"]
         return "\n".join(rows)
+
+    def _before(self) -> str:
+        """Return what stands before the place, or the end of it."""
+        before = self.text[: self.column - 1]
+        if len(before) > MAX_ECHO:
+            return f"…{printable(before[-MAX_ECHO // 2 :])}"
+        return printable(before)
 
 
 class ScriptError(Exception):

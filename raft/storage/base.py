@@ -26,7 +26,7 @@ class StorageError(Exception):
     """The store cannot be used; the message names the file, the place and what is wrong."""
 
 
-class StorageDamaged(StorageError):  # noqa: N818 - says what the store is
+class StorageDamaged(StorageError):  # noqa: N818 (what it is an error of, its base says)
     """The store holds bytes that it did not write, elsewhere than in a torn last record."""
 
 

@@ -18,7 +18,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from raft.clock import VirtualClock
@@ -83,7 +83,7 @@ class Fabric:
         }
         self.ports: dict[ServerId, str] = {}
         self.received: dict[ServerId, int] = dict.fromkeys(self.servers, 0)
-        """Messages taken from each server's present process."""
+        """Messages of each server's present process that are in the stream."""
         self.delivered: dict[ServerId, int] = dict.fromkeys(self.servers, 0)
         """Messages handed to each server's present process."""
         self._clock = clock
@@ -147,7 +147,8 @@ class Fabric:
     def rule(self, link: LinkId, *, cut: bool | None = None, delay: float | None = None) -> bool:
         """Change the rules of a link and return whether that changed anything.
 
-        A cut loses the messages that are on the link at that moment.
+        A cut loses the messages that are on the link at that moment; a shorter delay is theirs
+        too, from that moment on.
         """
         rules = self.links[link]
         before = (rules.cut, rules.delay)
@@ -160,14 +161,26 @@ class Fabric:
             self._lose(
                 (f for f in self._flights.values() if (f.src, f.dst) == link), DropReason.LINK_CUT
             )
+        self._hasten(link, self._clock.now() + rules.delay)
         return True
+
+    def _hasten(self, link: LinkId, latest: float) -> None:
+        """Let what is on a link arrive at ``latest``; it stays in order, by the messages' ids."""
+        rules = self.links[link]
+        rules.last_due = min(rules.last_due, latest)
+        for flight in list(self._flights.values()):
+            if (flight.src, flight.dst) == link and flight.due > latest:
+                sooner = replace(flight, due=latest)
+                self._flights[flight.message_id] = sooner
+                heapq.heappush(self._queue, sooner)
+        self._arm()
 
     # --- Messages ----------------------------------------------------------------------------
 
     def next_due(self) -> Flight | None:
         """Return the message that arrives next, None if none is in flight."""
-        while self._queue and self._queue[0].message_id not in self._flights:
-            heapq.heappop(self._queue)
+        while self._queue and self._flights.get(self._queue[0].message_id) is not self._queue[0]:
+            heapq.heappop(self._queue)  # it is lost, or due sooner
         return self._queue[0] if self._queue else None
 
     def deliver(self, flight: Flight) -> bool:
@@ -229,7 +242,16 @@ class Fabric:
         self._linked.set()
 
     def carry(self, passage: Passage, message: Message, raw: bytes) -> None:
-        """Take a message from its sender, and deliver or lose it by the rules of its link."""
+        """Take a message from its sender, and deliver or lose it by the rules of its link.
+
+        A server tells of what made it send a message before it sends it, on another connection.
+        Whatever it told can be read at the latest when the message can, that is in this
+        iteration of the loop: in the next one the cause is in the stream, and the message
+        may follow.
+        """
+        asyncio.get_running_loop().call_soon(self._launch, passage, message, raw)
+
+    def _launch(self, passage: Passage, message: Message, raw: bytes) -> None:
         src, dst = message.src, message.dst
         link = self.links[src, dst]
         now = self._clock.now()

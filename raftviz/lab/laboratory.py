@@ -21,7 +21,7 @@ from raftviz.lab.session import Session
 from raftviz.lab.stream import Stream
 from raftviz.lab.supervisor import CLUSTER, Supervisor
 from raftviz.lab.viewers import Viewers
-from raftviz.model.events import ClockChanged, LabStarted, LinkChanged
+from raftviz.model.events import ClockChanged, LabStarted, LinkChanged, Warned
 
 
 class Laboratory:
@@ -53,7 +53,9 @@ class Laboratory:
                 async with Raft(cluster.addresses, CLUSTER, self._run.secret) as raft:
                     operations = Operations(raft, self._time, self._stream, tasks)
                     session = Session(self._stream, self._time, self._fabric, cluster, operations)
-                    viewers = Viewers(session.carry_out, self._stream, tasks, abandoned)
+                    viewers = Viewers(
+                        session.carry_out, self._stream, tasks, self._slow_down, abandoned
+                    )
                     await viewers.open(self._run.socket)
                     ready()
                     try:
@@ -85,6 +87,14 @@ class Laboratory:
         self._stream.tell(ClockChanged(setting.virtual, setting.monotonic, setting.rate))
         for link in self._fabric.links:
             self._stream.tell(LinkChanged(*link, cut=False, delay=options.delay))
+
+    def _slow_down(self) -> None:
+        """Let a viewer that is behind catch up: what it commands has to wait its turn, too."""
+        text = "a viewer is seconds behind what happens"
+        if self._time.clock.rate > 1:
+            self._time.run(1.0)
+            text += "; time runs at ×1 from now on"
+        self._stream.tell(Warned(text))
 
     def _clock_set(self, setting: SetClock, cluster: Cluster) -> None:
         cluster.set_clocks(setting)

@@ -8,6 +8,8 @@ before its answer.
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 
 from raft.core.events import Role
 from raft.core.messages import ServerId
@@ -25,6 +27,12 @@ from raftviz.lab.supervisor import ServerStartError
 from raftviz.lab.who import RefusedError, fit, names, resolve
 from raftviz.model.events import CommandGiven, OperationKind
 
+SAFE_RATE = 2.0
+"""Up to here no warning is needed."""
+ROUND_TRIPS = 10
+"""An election timeout should be so much longer than servers take to answer (§5.6)."""
+ANSWER_SECONDS = 1.0
+"""Real seconds after which it is clear that servers are slow to answer."""
 MAX_STEPS = 1000
 MAX_SHOWN_TEXT = 2000
 """Characters of a command that the stream repeats."""
@@ -38,18 +46,18 @@ class Session:
     def __init__(
         self,
         stream: Stream,
-        time: ClusterTime,
+        cluster_time: ClusterTime,
         fabric: Fabric,
         cluster: Cluster,
         operations: Operations,
     ) -> None:
         self._stream = stream
         self._view = stream.view
-        self._time = time
+        self._time = cluster_time
         self._fabric = fabric
         self._cluster = cluster
         self._operations = operations
-        self._stepper = Stepper(time, fabric, cluster, stream)
+        self._stepper = Stepper(cluster_time, fabric, cluster, stream)
         self._turn = asyncio.Lock()
 
     async def carry_out(self, text: str) -> Answer:
@@ -140,8 +148,9 @@ class Session:
             case cmd.Rate(rate) if not 0 <= rate <= MAX_RATE:
                 raise RefusedError(f"time can run at rates from 0 to {MAX_RATE:g}, not {rate:g}")
             case cmd.Rate(rate) if rate > 0:
+                warning = await self._haste(rate) if rate > SAFE_RATE else ""
                 self._time.run(rate)
-                return f"time runs at ×{rate:g}"
+                return f"time runs at ×{rate:g}{warning}"
             case cmd.Rate() | cmd.Freeze():
                 self._time.run(0.0)
                 await self._stepper.settle()
@@ -153,6 +162,20 @@ class Session:
                 return f"time runs at ×{self._time.setting.rate:g}"
             case cmd.Step(count):
                 return await self._step(count)
+
+    async def _haste(self, rate: float) -> str:
+        """Return a warning if servers could time out faster than they can answer each other."""
+        begun = time.monotonic()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._cluster.digest()
+        low, high = self._view.election_timeout_min, self._view.election_timeout_max
+        if low / rate >= ROUND_TRIPS * (time.monotonic() - begun):
+            return ""
+        return (
+            f"; timeouts last {low / rate * 1000:.3g}–{high / rate * 1000:.3g} ms of real time "
+            "then: this machine may not keep up"
+        )
 
     async def _step(self, count: int) -> str:
         if not self._time.frozen:

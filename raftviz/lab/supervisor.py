@@ -136,8 +136,8 @@ class Supervisor:
                 command += ["--peer", f"{peer}={address}"]
         command += ["--advertise", peers[server], "--no-pre-vote", "--no-check-quorum"]
         command += ["--data", str(data), "--secret-file", str(self._run.secret_file)]
-        command += ["--election-timeout", f"{low * 1000:g}ms..{high * 1000:g}ms"]
-        command += ["--heartbeat", f"{options.heartbeat * 1000:g}ms"]
+        command += ["--election-timeout", f"{low:.6f}s..{high:.6f}s"]
+        command += ["--heartbeat", f"{options.heartbeat:.6f}s"]
         return [*command, "--seed", str(self._draw_seed(server))]
 
     def _draw_seed(self, server: ServerId) -> int:

@@ -7,6 +7,8 @@ not read is let go: nothing that happens in the cluster ever waits for a screen.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from raftviz.model.events import Event, Warned
 
 MAX_UNSENT = 32 * 1024 * 1024
 """A viewer that leaves more than this many bytes unread is let go."""
+LATE_SECONDS = 2.0
+"""Real seconds that a viewer may be behind before that is said, and ended if it can be."""
 MAX_COMMANDS = 64
 """Commands of one viewer that may be under way at once."""
 
@@ -34,8 +38,8 @@ MAX_COMMANDS = 64
 class Viewers:
     """Everybody who watches a lab.
 
-    ``carry_out`` is what becomes of a command's text; ``abandoned`` is called when the last
-    owner has gone.
+    ``carry_out`` is what becomes of a command's text; ``late`` is called when one of them has
+    fallen behind, ``abandoned`` when the last owner has gone.
     """
 
     def __init__(
@@ -43,9 +47,11 @@ class Viewers:
         carry_out: Callable[[str], Coroutine[Any, Any, Answer]],
         stream: Stream,
         tasks: asyncio.TaskGroup,
+        late: Callable[[], None],
         abandoned: Callable[[], object],
     ) -> None:
         self.carry_out = carry_out
+        self.late = late
         self.stream = stream
         self.tasks = tasks
         self._abandoned = abandoned
@@ -84,6 +90,26 @@ class Viewers:
             self._abandoned()
 
 
+class Lag:
+    """How far the reader of a connection is behind what is written to it."""
+
+    def __init__(self) -> None:
+        self._written = 0
+        self._waiting: deque[tuple[int, float]] = deque()
+        """For each write that has not left whole: where it ends, and when it was made."""
+
+    def note(self, size: int, unsent: int, now: float) -> float:
+        """Note a write of ``size`` bytes after which ``unsent`` ones wait.
+
+        Returns for how many seconds the oldest of those has waited, 0 if none does.
+        """
+        self._written += size
+        self._waiting.append((self._written, now))
+        while self._waiting and self._waiting[0][0] <= self._written - unsent:
+            self._waiting.popleft()
+        return now - self._waiting[0][1] if self._waiting else 0.0
+
+
 class _Viewer(asyncio.Protocol):
     """One viewer's connection. What is sent within one turn of the loop leaves as one write."""
 
@@ -94,6 +120,8 @@ class _Viewer(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._is_attached = False
         self._outbox: list[bytes] = []
+        self._lag = Lag()
+        self._is_late = False
         self._commands: set[asyncio.Task[None]] = set()
 
     # --- In ----------------------------------------------------------------------------------
@@ -159,8 +187,15 @@ class _Viewer(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         self._transport.write(raw)
-        if self._transport.get_write_buffer_size() > MAX_UNSENT:
+        unsent = self._transport.get_write_buffer_size()
+        if unsent > MAX_UNSENT:
             self._transport.abort()
+        lag = self._lag.note(len(raw), unsent, time.monotonic())
+        if lag > LATE_SECONDS and not self._is_late:
+            self._is_late = True
+            self._viewers.late()
+        elif not unsent:
+            self._is_late = False
 
     def close(self) -> None:
         """Let the viewer go once it has got what is queued for it."""

@@ -16,7 +16,7 @@ from typing import Any
 from raft.core.messages import ServerId
 from raftviz import commands
 from raftviz.command_text import format_duration, format_rate, format_servers
-from raftviz.lab.api import Lab, LabOptions
+from raftviz.lab.api import Lab
 from raftviz.lesson.lesson import Lesson, Step
 from raftviz.model.conditions import Condition, ConditionError, variables
 from raftviz.model.view import ClusterView
@@ -53,6 +53,8 @@ class LessonRun:
         self._scene: asyncio.Task[None] | None = None
         self._goal: Condition | None = None
         self._start: Mapping[str, Any] | None = None
+        self._delay: float | None = None
+        """How long messages took before the first scene: what the laboratory was started with."""
 
     @property
     def step(self) -> Step:
@@ -139,7 +141,10 @@ class LessonRun:
         # A scene that was given up may have a command under way. The laboratory carries out
         # one after the other, so the view shows what it did when this one is answered.
         await self._perform("rate 1")
-        for command in self._mending():
+        if self._delay is None:
+            delays = (link.delay for link in self._view.links.values())
+            self._delay = max(delays, default=0.0)
+        for command in self._mending(self._delay):
             await self._perform(command)
         # Another server's timer may run out in the same moment and win: then once more.
         for _ in range(LEADER_ATTEMPTS):
@@ -149,10 +154,9 @@ class LessonRun:
             await self._perform(f"timeout {leader}")
         raise SceneError(f"{self.progress}: S{leader} was not elected")
 
-    def _mending(self) -> Iterator[str]:
+    def _mending(self, delay: float) -> Iterator[str]:
         """Yield the commands that undo what the view shows to be broken."""
         links, servers = self._view.links.values(), self._view.servers.values()
-        delay = LabOptions().delay
         if any(link.cut for link in links):
             yield "heal all"
         if any(link.delay != delay for link in links):

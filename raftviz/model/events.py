@@ -127,7 +127,10 @@ class MessageDropped:
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """The rules of one direction of a link from here on; ``delay`` is in virtual seconds."""
+    """The rules of one direction of a link from here on; ``delay`` is in virtual seconds.
+
+    What is on the link now arrives ``delay`` from now at the latest.
+    """
 
     src: ServerId
     dst: ServerId

@@ -231,6 +231,11 @@ class ClusterView:
     def _link_changed(self, event: ev.Event, what: ev.LinkChanged) -> None:
         if (what.src, what.dst) in self.links:
             self.links[what.src, what.dst] = LinkView(what.cut, what.delay)
+        latest = event.virtual_time + what.delay  # a shorter delay hastens what is on the link
+        for flight in list(self.flights.values()):
+            link = (flight.message.src, flight.message.dst)
+            if link == (what.src, what.dst) and flight.due > latest:
+                self.flights[flight.message_id] = replace(flight, due=latest)
 
     def _message_sent(self, event: ev.Event, what: ev.MessageSent) -> None:
         flight = Flight(what.message_id, what.message, event.virtual_time, what.due)

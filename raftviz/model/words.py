@@ -182,7 +182,8 @@ def _of_lab(
 ) -> str:
     match what:
         case ev.LabStarted(servers=servers, seed=seed):
-            return f"a laboratory of {len(servers)} servers starts (seed {seed})"
+            size = "1 server" if len(servers) == 1 else f"{len(servers)} servers"
+            return f"a laboratory of {size} starts (seed {seed})"
         case ev.ClockChanged(virtual, _, 0) if view.clock.rate == 0:
             return f"frozen time steps to {clock_text(virtual)}"
         case ev.ClockChanged(rate=0):

@@ -147,6 +147,11 @@ class Canvas:
             return
         styles[column] = style
 
+    def fade(self, ink: Style, filled: Style) -> None:
+        """Take the colours away: ``filled`` is for cells that have a ground of their own."""
+        for _, styles in self.rows:
+            styles[:] = [ink if s.bgcolor == self.ground.bgcolor else filled for s in styles]
+
     def is_free(self, x: int, y: int, width: int) -> bool:
         """Tell whether these cells lie inside and hold no text (lines may run through them)."""
         if not (0 <= y < self.height and x >= 0 and x + width <= self.width):

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 EVENTS_A_FRAME = 5000
 """More than this at once waits for the next frame, so that keys are still heard."""
-CHOICES = "ABCDEFGH"
+CHOICES = "abcdef"
+"""The keys that answer a lesson's question, also as capitals; no other key is one of them."""
 LINE_KEYS = ("command", "put", "get")
 """The keys that open the command line."""
 
@@ -49,7 +50,10 @@ def _bindings() -> list[BindingType]:
         if key.keys
     ]
     servers = [Binding(str(n), f"point_at({n})", show=False) for n in range(1, 10)]
-    choices = [Binding(key, f"choose({place})", show=False) for place, key in enumerate(CHOICES)]
+    choices = [
+        Binding(f"{key},{key.upper()}", f"choose({place})", show=False)
+        for place, key in enumerate(CHOICES)
+    ]
     return [
         *named,
         *servers,

@@ -83,6 +83,15 @@ class Ring:
                 return place
         return None
 
+    def covers(self, column: int, row: int) -> bool:
+        """Tell whether a server is drawn at a cell: of a circle's box, only the circle."""
+        place = self.at(column, row)
+        if place is None or not self.is_round:
+            return place is not None
+        left, top, _, height = self.box(place)
+        first, end = disc(height)[row - top]
+        return first <= column - left < end
+
     def path(self, src: int, dst: int, lane: float = 0.0) -> tuple[Point, Point]:
         """Return where the way from one server to another leaves the first and meets the other.
 

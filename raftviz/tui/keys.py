@@ -115,9 +115,9 @@ KEYS: tuple[Key, ...] = (
 )
 
 LESSON_KEYS: tuple[Key, ...] = (
-    Key("back", ("b", "pageup"), "b", "back", "the step before", 0),
-    Key("next", ("n", "pagedown"), "n", "next", "the next step", 0),
+    Key("back", ("N", "pageup"), "N", "back", "the step before; Page Up does, too", 0),
+    Key("next", ("n", "pagedown"), "n", "next", "the next step; Page Down does, too", 0),
     Key("hint", ("m",), "m", "hint", "a hint, and one more each time", 1),
     Key("steps", ("j",), "j", "jump", "the list of steps, to jump to any", 1),
-    Key("answer", (), "A B …", "answer", "answer a question; a click does, too", HELP_ONLY),
+    Key("answer", (), "a b …", "answer", "answer a question; a click does, too", HELP_ONLY),
 )

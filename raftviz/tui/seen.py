@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from raft.core.messages import ServerId
+from raft.core.events import CommitAdvanced
+from raft.core.messages import ServerId, Term
+from raft.frames import ServerState
 from raftviz.lab.api import Answer
-from raftviz.model.events import Event, Warned
+from raftviz.model.events import Event, LabStarted, Warned
 from raftviz.model.invariants import Invariants
 from raftviz.model.view import ClusterView, ServerView
 from raftviz.tui.history import History
 from raftviz.tui.theme import DARK, Palette
 from raftviz.tui.traffic import Traffic
+
+LATE = 1.0
+"""Real seconds: what is drawn later than this after it happened is not the present any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +67,58 @@ class Seen:
     moving: bool = True
     """False where the user wants no animation."""
     last_leader: ServerId | None = None
+    committed: list[Term] = field(default_factory=list)
+    """The terms of all entries known to be committed, from index 1 on. Every commitIndex may be
+    lost with its process, but what was committed once is for ever (Leader Completeness)."""
 
-    def fold(self, events: Iterable[Event], now: float) -> None:
+    behind: float = 0.0
+    """How old, in real seconds, the newest event is that was drawn while there were any."""
+    _late: float = 0.0
+
+    def fold(self, events: Sequence[Event], now: float) -> None:
         """Take in the events of one frame."""
         self.now = now
+        self._watch_delay(events)
         for event in events:
             self.traffic.apply(event, self.view, now)
             self.history.apply(event, self.view)
             self.view.apply(event)
+            self._take_commits(event)
             for violation in self.invariants.apply(event, self.view):
-                self.history.note(event, violation)
+                self.history.note(violation)
             if isinstance(event.what, Warned):
                 self.warning = event.what.text
+        self.history.settle()
         self.traffic.prune(now)
         self.last_leader = self.view.leader or self.last_leader
+
+    def _watch_delay(self, events: Sequence[Event]) -> None:
+        """Note how far the picture is behind. It has caught up when nothing late comes any more."""
+        delay = self.now - events[-1].monotonic_time if events else 0.0
+        if delay > LATE:
+            self.behind, self._late = delay, self.now
+        elif events or self.now - self._late > LATE:
+            self.behind = 0.0
+
+    def _take_commits(self, event: Event) -> None:
+        if isinstance(event.what, LabStarted):
+            self.committed = []
+        elif isinstance(event.what, CommitAdvanced | ServerState):
+            server = self.view.servers.get(event.source)
+            if server is not None:
+                new = server.log[len(self.committed) : server.commit_index]
+                self.committed += [entry.term for entry in new]
+
+    def is_committed(self, index: int, term: Term) -> bool:
+        """Tell whether the entry at ``index``, if it is of ``term``, is known to be committed."""
+        return 1 <= index <= len(self.committed) and self.committed[index - 1] == term
 
     @property
     def moment(self) -> object:
         """All that a picture depends on beside the events: equal moments look the same."""
         fading = self.now if self.traffic.ended else None
         doing = (self.chosen, self.aim, self.said, self.remark, self.typing)
-        return self.virtual, fading, doing, self.ended, id(self.palette)
+        return self.virtual, fading, doing, self.ended, self.behind, id(self.palette)
 
     @property
     def virtual(self) -> float:
@@ -102,6 +138,12 @@ class Seen:
         return self.view.servers.get(self.selected) if self.selected else None
 
     @property
+    def starting(self) -> bool:
+        """Whether no server has been there yet."""
+        servers = self.view.servers.values()
+        return not any(server.alive or server.exit is not None for server in servers)
+
+    @property
     def frozen(self) -> bool:
         """Whether the cluster's time stands still (before the first word of it, it does not)."""
-        return bool(self.view.servers) and self.view.clock.rate == 0
+        return not self.starting and self.view.clock.rate == 0

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from raftviz.tui.widgets.lesson import LessonPanel
 
 FROZEN_TITLE = "cluster · ❄ time stands still"
+ENDED_TITLE = "cluster · last known"
 
 
 class Stage:
@@ -34,7 +35,7 @@ class Stage:
     def __init__(self, seen: Seen, lesson: Lesson | None) -> None:
         self.seen = seen
         self.tab = TABS[0]
-        self._frozen = False
+        self._title = ClusterPanel.BORDER_TITLE
         self.cluster = ClusterPanel(seen, id="cluster")
         self.logs = LogsPanel(seen, id="logs")
         self.feed = Feed(seen, id="feed")
@@ -62,10 +63,12 @@ class Stage:
 
     def repaint(self) -> None:
         """Draw the moment."""
-        if self.seen.frozen != self._frozen:
-            self._frozen = self.seen.frozen
-            self.cluster.border_title = FROZEN_TITLE if self._frozen else ClusterPanel.BORDER_TITLE
-            self.cluster.screen.set_class(self._frozen, "frozen")
+        ended = self.seen.ended is not None and not self.seen.starting
+        frozen = self.seen.frozen and not ended
+        title = ENDED_TITLE if ended else FROZEN_TITLE if frozen else ClusterPanel.BORDER_TITLE
+        if title != self._title:
+            self._title = self.cluster.border_title = title
+            self.cluster.screen.set_class(frozen, "frozen")
         for panel in self._panels:
             panel.repaint()
 

@@ -202,6 +202,11 @@ class Palette:
         return self._ink("foreground", on="panel")
 
     @cached_property
+    def fill_faint(self) -> Style:
+        """What was so once, on a raised surface."""
+        return self._ink("rv-dim", on="panel")
+
+    @cached_property
     def panel_good(self) -> Style:
         """A yes on a raised surface."""
         return self._ink("success", bold=True, on="panel")

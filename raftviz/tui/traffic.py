@@ -77,22 +77,29 @@ class Look:
 
 
 def refusal(outcome: VoteOutcome, voter: ServerId | None = None) -> str:
-    """Say in a few words why a vote was refused; nothing for a granted one."""
+    """Say in a few words why ``voter`` refused its vote; nothing for a granted one."""
     match outcome:
         case AlreadyVoted(candidate):
-            return f"has voted for {'itself' if candidate == voter else f'S{candidate}'}"
+            return f"had voted for {'itself' if candidate == voter else f'S{candidate}'}"
         case LogBehind():
-            return "log behind"
+            return "its log was newer"
         case LeaderAlive():
             return "has a leader"
         case StaleTerm():
-            return "old term"
+            return "was in a newer term"
     return ""
 
 
 def short_refusal(outcome: VoteOutcome) -> str:
     """Say in two words why a vote was refused: inside a circle there is no room for more."""
-    return f"voted S{outcome.candidate}" if isinstance(outcome, AlreadyVoted) else refusal(outcome)
+    match outcome:
+        case AlreadyVoted(candidate):
+            return f"voted S{candidate}"
+        case LogBehind():
+            return "newer log"
+        case StaleTerm():
+            return "newer term"
+    return ""
 
 
 def look_of(message: Message, view: ClusterView) -> Look:
@@ -102,8 +109,10 @@ def look_of(message: Message, view: ClusterView) -> Look:
             return Look(Kind.ASK, "?", "vote for me", message.term)
         case RequestVoteReply(outcome=Granted()):
             return Look(Kind.GRANT, "+", "yes", message.term)
+        case RequestVoteReply(outcome=AlreadyVoted() as outcome):
+            return Look(Kind.REFUSE, "−", refusal(outcome, message.src), message.term)
         case RequestVoteReply():
-            return Look(Kind.REFUSE, "−", refusal(message.outcome, message.src), message.term)
+            return Look(Kind.REFUSE, "−", short_refusal(message.outcome), message.term)
         case AppendEntries(entries=()):
             return Look(Kind.BEAT, "●", "", message.term)
         case AppendEntries():

@@ -6,12 +6,10 @@ S1 is the server under test. What the others say is made up, to give S1 reasons 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from random import Random
 
 import pytest
 
-from raft.core.core import Config, Core
-from raft.core.events import Role, RoleChanged, RoleReason, TimerKind
+from raft.core.events import Role, TimerKind
 from raft.core.log import HardState, InvariantViolation
 from raft.core.messages import (
     AlreadyVoted,
@@ -512,20 +510,6 @@ def test_leaders_that_step_down_wait_for_a_whole_election_timeout():
     hear(network, AppendEntriesReply(2, 1, 2, StaleTerm()))
     assert network.core(1).timer_kind is TimerKind.ELECTION
     assert network.core(1).deadline >= network.now + SHORTEST
-
-
-def test_leaders_cannot_be_made_candidates_of_a_later_term():
-    network = leader()
-    assert not network.core(1).campaign(network.now)
-    assert (network.core(1).role, network.core(1).term) == (Role.LEADER, 1)
-
-
-def test_a_server_asked_to_campaign_does_as_if_its_timer_had_fired():
-    network = server(term=4)
-    assert network.core(1).campaign(network.now)
-    assert (network.core(1).role, network.core(1).term) == (Role.CANDIDATE, 5)
-    started = [event for event in network.core(1).take_events() if isinstance(event, RoleChanged)]
-    assert started == [RoleChanged(Role.CANDIDATE, 5, RoleReason.ASKED)]
 
 
 def test_leaders_append_a_command_to_their_log_and_respond_when_it_is_applied():

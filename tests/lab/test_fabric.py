@@ -1,6 +1,7 @@
 """The network of a lab: which messages arrive, when, and why the others do not."""
 
 import asyncio
+import socket
 import time
 
 import pytest
@@ -183,6 +184,20 @@ async def test_a_message_is_announced_when_sent_and_arrives_when_due(net):
     assert net.fabric.received[1] == net.fabric.delivered[2] == 1
 
 
+async def test_what_can_be_read_together_with_a_message_is_told_before_it(net):
+    caller, _ = await net.link(1, 2, await net.server(2))
+    server, lab = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    with server, lab:
+        lab.setblocking(False)
+        loop.add_reader(lab, lambda: net.told.append(lab.recv(100)))
+        caller.say(vote(1, 2, term=1))
+        server.send(b"the cause")  # later, and so its place in the loop's turn comes later, too
+        await net.sent(1)
+        loop.remove_reader(lab)
+    assert [type(what) for what in net.told] == [bytes, MessageSent]
+
+
 async def test_frozen_time_delivers_nothing_even_if_it_is_due(net):
     caller, callee = await net.link(1, 2, await net.server(2))
     caller.say(vote(1, 2, term=1))
@@ -203,6 +218,32 @@ async def test_messages_of_a_link_stay_in_order_when_its_delay_shrinks(net):
     await net.sent(2)
     net.run_from(0.0, rate=10.0)
     assert [(await callee.take()).term for _ in range(2)] == [1, 2]
+
+
+async def test_a_shorter_delay_hastens_what_is_on_the_link_and_keeps_its_order(net):
+    assert net.fabric.rule((1, 2), delay=5.0)
+    caller, callee = await net.link(1, 2, await net.server(2))
+    caller.say(vote(1, 2, term=1))
+    await net.sent(1)
+    net.run_from(1.0, rate=0.0)
+    caller.say(vote(1, 2, term=2))
+    await net.sent(2)
+    assert net.fabric.rule((1, 2), delay=0.001)
+    assert net.fabric.next_due().due == 1.001
+    caller.say(vote(1, 2, term=3))
+    await net.sent(3)
+    assert net.of(MessageSent)[-1].due == 1.001
+    net.run_from(1.0, rate=1.0)
+    assert [(await callee.take()).term for _ in range(3)] == [1, 2, 3]
+    assert net.clock.now() < 5.0
+
+
+async def test_a_longer_delay_leaves_what_is_on_the_link_as_it_was(net):
+    caller, _ = await net.link(1, 2, await net.server(2))
+    caller.say(vote(1, 2, term=1))
+    await net.sent(1)
+    assert net.fabric.rule((1, 2), delay=5.0)
+    assert net.fabric.next_due().due == 0.010
 
 
 async def test_a_cut_loses_what_is_on_the_link_and_what_comes_later_in_one_direction(net):

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -23,8 +24,9 @@ from raftviz.lab.api import (
     encode_frame,
 )
 from raftviz.lab.cluster_time import ClusterTime
+from raftviz.lab.laboratory import Laboratory
 from raftviz.lab.stream import Stream
-from raftviz.lab.viewers import Viewers
+from raftviz.lab.viewers import Lag, Viewers
 from raftviz.model.events import CommandGiven, Event, LabStarted, Warned
 from raftviz.model.view import ClusterView
 
@@ -172,7 +174,11 @@ class Room:
         self.abandoned = asyncio.Event()
         self.gate = asyncio.Event()
         self.path = path
-        self.viewers = Viewers(self.carry_out, self.stream, tasks, self.abandoned.set)
+        self.times_late = 0
+        self.viewers = Viewers(self.carry_out, self.stream, tasks, self.late, self.abandoned.set)
+
+    def late(self):
+        self.times_late += 1
 
     async def carry_out(self, text):
         if text == "wait":
@@ -279,6 +285,50 @@ async def test_a_viewer_that_does_not_read_is_let_go_and_nobody_waits_for_it(roo
     deaf.transport.resume_reading()
     while await deaf.take() is not None:
         pass
+
+
+async def test_a_viewer_that_falls_behind_is_reported_once_until_it_has_caught_up(
+    room, monkeypatch
+):
+    monkeypatch.setattr(viewers_module, "LATE_SECONDS", 0.0)
+    slow, good = await Guest.enter(room, Attach(False)), await Guest.enter(room, Attach(True))
+    for guest in (slow, good):
+        await guest.until(Event)
+    assert room.times_late == 0
+    for times in (1, 2):
+        slow.transport.pause_reading()
+        for _ in range(100):
+            room.stream.tell(Warned("x" * 10_000))
+            await good.until(Event)
+        assert room.times_late == times
+        slow.transport.resume_reading()
+        room.stream.tell(Warned(f"last {times}"))
+        while (await slow.until(Event)).what != Warned(f"last {times}"):
+            pass
+        room.stream.tell(Warned("it has caught up"))
+        await slow.until(Event)
+
+
+def test_the_lag_is_the_age_of_the_oldest_byte_that_waits():
+    lag = Lag()
+    assert lag.note(100, unsent=0, now=1.0) == 0.0
+    assert lag.note(100, unsent=50, now=2.0) == 0.0
+    assert lag.note(100, unsent=150, now=5.0) == 3.0
+    assert lag.note(100, unsent=150, now=6.0) == 1.0, "the write of 2 s has left"
+    assert lag.note(100, unsent=0, now=9.0) == 0.0
+
+
+def test_a_viewer_that_is_behind_brings_fast_time_back_to_real_time():
+    lab = Laboratory(LabOptions(servers=1), SimpleNamespace())
+    told = []
+    lab._stream.listener = lambda event: told.append(event.what)
+    lab._time.run(10.0)
+    lab._slow_down()
+    assert lab._time.setting.rate == 1.0
+    lab._slow_down()
+    slowed, warned = told
+    assert slowed == Warned("a viewer is seconds behind what happens; time runs at ×1 from now on")
+    assert warned == Warned("a viewer is seconds behind what happens")
 
 
 async def test_a_client_whose_events_nobody_takes_reads_no_further_until_they_are_taken(

@@ -283,6 +283,16 @@ async def test_rates_have_bounds(still):
     assert still.view.clock.rate == 10
 
 
+async def test_a_rate_at_which_timeouts_are_too_short_for_the_machine_gives_a_warning(start_lab):
+    hasty = await start_lab(servers=1, rate=0, election_timeout=(0.002, 0.003), heartbeat=0.001)
+    assert await hasty.do("rate 10") == (
+        "time runs at ×10; timeouts last 0.2–0.3 ms of real time then: this machine may not keep up"
+    )
+    assert await hasty.do("rate 1") == "time runs at ×1"
+    calm = await start_lab(servers=1, rate=0, election_timeout=(1000, 2000))
+    assert await calm.do("rate 10") == "time runs at ×10"
+
+
 async def test_commands_given_together_are_carried_out_one_by_one(still):
     answers = await asyncio.gather(*(still.ask("kill 1") for _ in range(3)))
     assert sorted(answer.ok for answer in answers) == [False, False, True]

@@ -107,6 +107,8 @@ async def test_a_scene_is_set_on_a_whole_cluster_at_real_time(stages) -> None:
 
 async def test_what_the_reader_broke_is_mended_first(stages) -> None:
     stage = stages(PLAIN)
+    await stage.run.go(0)
+    stage.lab.commands.clear()
     cut = LinkChanged(ServerId(1), ServerId(2), True, 0.010)
     slow = LinkChanged(ServerId(2), ServerId(3), False, 0.200)
     await stage.tell(exited(2), ServerPaused(ServerId(3)), cut, slow)
@@ -115,6 +117,13 @@ async def test_what_the_reader_broke_is_mended_first(stages) -> None:
     await stage.run.go(0)
     mending = ["heal all", "delay 10ms", "resume 3", "restart 2"]
     assert stage.lab.commands == ["rate 1", *mending, "rate 1/10"]
+
+
+async def test_the_delay_that_the_laboratory_began_with_is_no_fault(stages) -> None:
+    slow = [LinkChanged(ServerId(a), ServerId(3 - a), False, 0.050) for a in (1, 2)]
+    stage = stages(PLAIN, told=[*cluster(2, leader=1, term=1, log=LOG), *slow])
+    await stage.run.go(0)
+    assert stage.lab.commands == [*WHOLE, "rate 1/10"]
 
 
 @pytest.mark.parametrize("log", [(), LOG], ids=["log behind", "not applied"])

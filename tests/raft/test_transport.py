@@ -606,6 +606,13 @@ class TestWhatCallersMaySay:
         end = await (await dial(site)).prove(src=2, then=[header])
         await self.closed(site, end, caplog, f"over the limit of {MAX_FRAME}")
 
+    async def test_the_goodbye_of_a_client_is_no_news(self, site, caplog):
+        caplog.set_level(logging.DEBUG)
+        assert await is_served(site)
+        await site.until(lambda: site.lost)
+        levels = [r.levelname for r in caplog.records if "connection closed" in r.getMessage()]
+        assert levels == ["DEBUG"]
+
     async def test_a_server_may_only_answer(self, site, cleanup):
         closed = asyncio.get_running_loop().create_future()
         connection = await connect(

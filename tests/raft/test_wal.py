@@ -548,3 +548,9 @@ def test_the_real_disk_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(StorageError, match=r"raft\.wal: Input/output error"):
             wal.save(HardState(Term(2)), Index(0), [])
     wal.close()
+
+
+def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    with pytest.raises(StorageError, match=r"/data is not a directory$"):
+        Wal(tmp_path / "data", "test", ONE)

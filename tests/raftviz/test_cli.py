@@ -123,6 +123,24 @@ def test_the_language_is_listed_and_explained() -> None:
     assert "voted_for" in raftviz("commands", "conditions").output
 
 
+def test_a_command_that_there_is_not_is_wrong_usage() -> None:
+    found = raftviz("commands", "partiton")
+    assert found.exit_code == 2
+    assert found.stdout == ""
+    assert "did you mean partition?" in found.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--servers", "x" * 5000], ["--" + "x" * 5000], ["x" * 5000], ["run", "a", "x" * 5000]],
+)
+def test_what_is_long_is_not_repeated_whole(arguments: list[str]) -> None:
+    found = raftviz(*arguments)
+    assert found.exit_code == 2
+    assert "xxx…" in found.stderr
+    assert len(found.stderr) < 500
+
+
 @pytest.mark.parametrize("option", ["-h", "--help"])
 @pytest.mark.parametrize("command", [[], ["run"], ["lesson"], ["commands"]])
 def test_help(command: list[str], option: str) -> None:

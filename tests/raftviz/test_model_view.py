@@ -381,6 +381,14 @@ def test_messages_fly_land_and_get_lost() -> None:
     assert view.flight(99) is None
 
 
+def test_a_shorter_delay_hastens_what_is_on_that_link_alone() -> None:
+    stream = Stream()
+    sent = [MessageSent(1, heartbeat(2, 3), 9.0), MessageSent(2, heartbeat(3, 2), 9.0)]
+    change = LinkChanged(ServerId(2), ServerId(3), False, 0.5)
+    view = fold([*stream.events(started(3), *sent, at=1.0), *stream.events(change, at=2.0)])
+    assert {n: flight.due for n, flight in view.flights.items()} == {1: 2.5, 2: 9.0}
+
+
 def test_what_has_landed_is_not_kept_for_ever() -> None:
     told = [w for n in range(300) for w in (MessageSent(n, heartbeat(), 1), MessageDelivered(n))]
     assert len(folded(*cluster(3), *told).recent) == LANDED_KEPT

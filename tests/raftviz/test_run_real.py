@@ -199,7 +199,7 @@ def test_an_interrupted_script_leaves_no_process(number: signal.Signals) -> None
     process.stdin.write("wait leader != 0\npause 1\nfreeze\nwait 3600s\n")
     process.stdin.close()
     for row in process.stdout:
-        if "freeze" in row:
+        if "line 3  freeze" in row:  # each line comes as soon as it is done
             break
     children = children_of(process)
     assert len(children) == 6  # the laboratory and five servers
@@ -210,6 +210,8 @@ def test_an_interrupted_script_leaves_no_process(number: signal.Signals) -> None
     assert alive == []
     assert process.stderr is not None
     assert process.stderr.read() == ""
+    said = process.stdout.read()
+    assert ("interrupted at line 4" in said) == (number is signal.SIGINT)
     process.stdout.close()
     process.stderr.close()
 

@@ -82,6 +82,17 @@ def test_a_problem_is_shown_with_its_place() -> None:
     ]
 
 
+def test_of_a_long_line_what_is_around_the_place_is_shown() -> None:
+    with pytest.raises(ScriptError) as caught:
+        read_script(f"put {'k' * 900} v {'x' * 900}".encode(), 5)
+    reason, line, mark, nearest = caught.value.shown("x").split("\n")
+    assert "column" not in reason
+    assert max(map(len, (reason, line, mark, nearest))) < 330
+    assert line.startswith("    …kkk")
+    assert line[mark.index("^") :].startswith("v xxx")
+    assert line.endswith("x…")
+
+
 def test_many_problems_are_cut_short() -> None:
     with pytest.raises(ScriptError) as caught:
         read_script(b"kil 1\n" * 50, 5)

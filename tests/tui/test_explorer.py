@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 
 import pytest
 
-from raft.core.events import Role, RoleChanged, RoleReason
+from raft.core.events import Role, RoleChanged, RoleReason, TermChanged
 from raft.core.messages import Term
 from raftviz.lab.api import Lab, LabError
 from raftviz.model.events import Warned
@@ -29,6 +30,8 @@ async def test_it_stands_before_the_laboratory_does() -> None:
     async with screen.run_test(size=WIDE) as pilot:
         await show(pilot)
         assert "starting the servers" in text_of(pilot)
+        assert "✓ Election Safety" not in text_of(pilot), "nothing has been proved yet"
+        assert "×0" not in text_of(pilot)
         await pilot.press("k", "space", "plus", "x", "0", "1")
         await show(pilot)
         arrived.set_result(lab_of(replication()))
@@ -55,8 +58,19 @@ async def test_a_laboratory_that_ends_leaves_its_last_picture() -> None:
         lab.feed(Warned("the disk is full"))
         lab.end()
         await show(pilot)
-        for expected in ("the laboratory ended", "the disk is full", "■ ENDED", "★ leader S2"):
+        for expected in (
+            "the laboratory ended",
+            "the disk is full",
+            "■ ENDED",
+            "last known: 5/5 alive",
+            "cluster · last known",
+        ):
             assert expected in text_of(pilot)
+        screen = pilot.app
+        assert isinstance(screen, Explorer)
+        colours = screen.seen.palette.faint, screen.seen.palette.fill_faint
+        strips = screen.stage.cluster._painted.strips
+        assert all(piece.style in colours for strip in strips for piece in strip), "it is dimmed"
         await pilot.press("k", "4")
         await show(pilot)
         assert "▶ S4 ◀" in text_of(pilot), "one can still look around"
@@ -125,3 +139,33 @@ async def test_no_animation_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch
 def test_the_package_starts_without_the_toolkit() -> None:
     code = "import sys, raftviz.tui.app; assert 'textual' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_a_leader_of_an_older_term_is_told_with_its_term() -> None:
+    lab = FakeLab(*cluster(5, leader=5, term=4))
+    async with explorer(lab) as pilot:
+        assert "★ leader S5 (term" not in text_of(pilot)
+        lab.feed((1, TermChanged(Term(9))))
+        await show(pilot)
+        assert "term 9" in text_of(pilot)
+        assert "★ leader S5 (term 4)" in text_of(pilot)
+
+
+async def test_a_picture_that_is_behind_says_so_until_it_has_caught_up() -> None:
+    lab = FakeLab(*cluster(5, leader=1, term=1))
+    now = 0.0
+
+    async def promise() -> Lab:
+        return lab
+
+    screen = Explorer(promise(), now=lambda: now)
+    async with screen.run_test(size=WIDE) as pilot:
+        await show(pilot)
+        assert "behind by" not in text_of(pilot)
+        now = time.monotonic() + 40
+        lab.feed(Warned("this happened long ago"))
+        await show(pilot)
+        assert "behind by 40 s" in text_of(pilot)
+        now += 2
+        await show(pilot)
+        assert "behind by" not in text_of(pilot)

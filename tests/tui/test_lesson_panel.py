@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from textual.pilot import Pilot
 
 from raft.core.events import Role
 from raft.core.messages import Entry, EntryKind, Term
 from raftviz.lesson import Lesson, Question, Step
-from raftviz.tui.explorer import Explorer
+from raftviz.tui.explorer import CHOICES, Explorer
+from raftviz.tui.keys import KEYS, LESSON_KEYS
 from tests.raftviz.fake_lab import FakeLab, cluster, server_state
 from tests.tui.harness import NARROW, WIDE, explorer, show, text_of
 
@@ -52,7 +54,7 @@ async def test_steps_follow_each_other_and_set_their_scenes() -> None:
         assert "kill 5" in lab.commands
         await press(pilot, "pagedown", "n")
         assert "step 3 of 3" in text_of(pilot), "there is nothing after the last step"
-        await press(pilot, "b", "pageup", "b")
+        await press(pilot, "N", "pageup", "N")
         assert "step 1 of 3" in text_of(pilot)
         assert "Read this." in text_of(pilot)
 
@@ -88,8 +90,23 @@ async def test_a_question_is_answered_once_and_explained() -> None:
             assert expected in text_of(pilot)
         await press(pilot, "B")
         assert text_of(pilot).count("A majority decides.") == 1
-        await press(pilot, "b", "n", "B")
+        await press(pilot, "N", "n", "B")
         assert "✗" not in text_of(pilot).split("Who leads next?")[1].split("logs")[0]
+
+
+@pytest.mark.parametrize("key", ["b", "B"])
+async def test_a_letter_answers_whether_it_is_a_capital_or_not(key: str) -> None:
+    async with explorer(whole_cluster(), WIDE, LESSON) as pilot:
+        await settle(pilot)
+        await press(pilot, "n", key)
+        assert "✓ another" in text_of(pilot)
+        await press(pilot, key)
+        assert "step 2 of 3" in text_of(pilot), "an answered question has no letters any more"
+
+
+def test_no_other_key_is_an_answer() -> None:
+    taken = {name for key in (*KEYS, *LESSON_KEYS) for name in key.keys}
+    assert taken.isdisjoint({*CHOICES, *CHOICES.upper()})
 
 
 async def test_a_question_is_answered_with_the_mouse() -> None:
@@ -115,7 +132,7 @@ async def test_buttons_stand_at_the_same_place_in_every_step() -> None:
             await settle(pilot)
         assert len(set(places)) == 1
         assert "step 3 of 3" in text_of(pilot)
-        await pilot.click(offset=(lines[y].index("‹b back"), y))
+        await pilot.click(offset=(lines[y].index("‹N back"), y))
         await settle(pilot)
         assert "step 2 of 3" in text_of(pilot)
 
@@ -155,7 +172,7 @@ async def test_a_scene_that_fails_says_so() -> None:
 async def test_lesson_keys_mean_nothing_without_a_lesson() -> None:
     lab = whole_cluster()
     async with explorer(lab) as pilot:
-        await press(pilot, "n", "b", "m", "j", "A")
+        await press(pilot, "n", "N", "m", "j", "A", "b")
         app = pilot.app
         assert isinstance(app, Explorer)
         assert app.stage.lesson is None

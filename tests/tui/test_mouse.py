@@ -100,7 +100,7 @@ async def test_a_click_on_a_links_middle_cuts_or_heals_it(cut: bool, command: st
 
 async def test_a_click_on_a_message_tells_what_it_says() -> None:
     async with explorer(lab_of(frozen())) as pilot:
-        await click(pilot, "log behind", shift=-3)
+        await click(pilot, "newer log", shift=-3)
         assert "S2 → S3  RequestVoteReply  term 3, refused: its own log" in text_of(pilot)
 
 

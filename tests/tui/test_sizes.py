@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from textual.geometry import Region
 
+from raft.core.events import VoteCast, VoteReceived
+from raft.core.messages import AlreadyVoted, ServerId, Term
 from raftviz.lesson import load
 from raftviz.tui.arrangement import BESIDE, MIN_HEIGHT, MIN_WIDTH, TABS, arrange
 from tests.raftviz.fake_lab import cluster
@@ -97,3 +99,37 @@ async def test_a_lesson_stays_beside_the_cluster(size: tuple[int, int]) -> None:
         assert "step 1 of" in shown
         for server in range(1, 6):
             assert f"S{server}" in shown
+
+
+async def test_a_narrow_column_shortens_its_lines_and_cuts_none() -> None:
+    lab = lab_of(split_vote())
+    refusal = VoteCast(Term(4), ServerId(3), AlreadyVoted(ServerId(1)))
+    lab.feed((1, refusal), (1, VoteReceived(Term(4), ServerId(2), AlreadyVoted(ServerId(2)))))
+    async with explorer(lab, (120, 40)) as pilot:
+        shown = text_of(pilot)
+    for whole in (
+        "170 ms of 200 ms",
+        "S3 − had voted for itself",
+        "did not vote for S3: voted S1",
+        "◆commit ◇applied ▲match ▷next",
+    ):
+        assert whole in shown
+
+
+@pytest.mark.parametrize("size", [(120, 40), WIDE])
+async def test_the_logs_beside_a_lesson_show_every_server(size: tuple[int, int]) -> None:
+    async with explorer(lab_of(replication()), size, load("elections")) as pilot:
+        logs = text_of(pilot).split("─ logs ─")[1]
+    for server in range(1, 6):
+        assert f"S{server} " in logs
+    assert logs.count("◆") == 6, "five commit marks, and the one that says what they mean"
+
+
+async def test_every_sign_means_one_thing() -> None:
+    async with explorer(lab_of(split_vote())) as pilot:
+        assert "++−·· 2/3" in text_of(pilot)
+    async with explorer(lab_of(replication())) as pilot:
+        logs = text_of(pilot).split("─ logs ─")[1].split("selected server")[0]
+        cells = [line.split("│")[-2] for line in logs.splitlines() if line.count("│") > 2]
+        assert "▲match" in "".join(cells)
+        assert "●" not in "".join(cells), "that is a heartbeat"

@@ -27,6 +27,9 @@ from raftviz.model.events import (
     ServerPaused,
 )
 from raftviz.model.view import Flight
+from raftviz.tui.geometry import ring
+from raftviz.tui.scene.frame import Frame
+from raftviz.tui.scene.messages import sights
 from raftviz.tui.seen import Seen
 from raftviz.tui.traffic import GLANCE, Kind, afterglow, look_of, next_due, progress
 from tests.raftviz.fake_lab import Stream, Told
@@ -51,10 +54,10 @@ def refused(src: int, dst: int) -> AppendEntriesReply:
 LOOKS = [
     (ask(3, 2, 4), Kind.ASK, "?", "vote for me"),
     (vote(2, 3, 4, Granted()), Kind.GRANT, "+", "yes"),
-    (vote(2, 3, 4, AlreadyVoted(ServerId(1))), Kind.REFUSE, "−", "has voted for S1"),
-    (vote(2, 3, 4, AlreadyVoted(ServerId(2))), Kind.REFUSE, "−", "has voted for itself"),
-    (vote(2, 3, 4, LogBehind(Index(9), Term(3))), Kind.REFUSE, "−", "log behind"),
-    (vote(2, 3, 4, StaleTerm()), Kind.REFUSE, "−", "old term"),
+    (vote(2, 3, 4, AlreadyVoted(ServerId(1))), Kind.REFUSE, "−", "had voted for S1"),
+    (vote(2, 3, 4, AlreadyVoted(ServerId(2))), Kind.REFUSE, "−", "had voted for itself"),
+    (vote(2, 3, 4, LogBehind(Index(9), Term(3))), Kind.REFUSE, "−", "newer log"),
+    (vote(2, 3, 4, StaleTerm()), Kind.REFUSE, "−", "newer term"),
     (beat(2, 3, 3), Kind.BEAT, "●", ""),
     (append(2, 3, 3, 6, LOG[6:7]), Kind.ENTRIES, "colour=blue", "after 6/3"),
     (append(2, 3, 3, 6, LOG[6:8]), Kind.ENTRIES, "colour=blue +1", "after 6/3"),
@@ -124,10 +127,10 @@ def test_what_a_step_would_do() -> None:
 async def test_refusals_say_why_on_their_way_when_time_is_slow() -> None:
     lab = lab_of(scenes.split_vote(rate=0.05))
     async with explorer(lab) as pilot:
-        assert "has voted for S3" in text_of(pilot).split("logs")[0] + text_of(pilot)
+        assert "had voted for S3" in text_of(pilot).split("logs")[0] + text_of(pilot)
     async with explorer(lab_of(scenes.split_vote(rate=1.0))) as pilot:
         cluster = "\n".join(line[:86] for line in text_of(pilot).splitlines())
-        assert "has voted for S3" not in cluster, "nobody reads that fast"
+        assert "had voted for S3" not in cluster, "nobody reads that fast"
 
 
 async def test_cut_links_show_which_way_is_cut() -> None:
@@ -169,3 +172,26 @@ async def test_an_entry_travels_with_its_command() -> None:
     lab.feed(MessageSent(60, append(2, 3, 3, 6, [put(3, "k", "v")]), scenes.AT + 0.005))
     async with explorer(lab) as pilot:
         assert " k=v " in text_of(pilot)
+
+
+@pytest.mark.parametrize("size", [(84, 42), (80, 14)])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.6, 0.95])
+def test_no_face_hides_a_part_of_another(size: tuple[int, int], share: float) -> None:
+    at = scenes.AT - 0.01 * share
+    told = [MessageSent(90 + n, append(2, n, 3, 6, LOG[6:8]), at + 0.01) for n in (1, 3, 4, 5)]
+    seen = Seen()
+    stream = Stream()
+    events = [stream.event(one, moment) for moment, one in replication()]
+    seen.fold([*events, *stream.events(*told, at=at)], 0.0)
+    where = ring(5, *size)
+    frame = Frame(
+        seen.view, seen.traffic, seen.palette, where, 0.0, scenes.AT, seen.selected, moving=True
+    )
+    loud = [sight for sight in sights(frame) if sight.look.kind is Kind.ENTRIES]
+    assert len(loud) == 6
+    for place, sight in enumerate(loud):
+        assert sight.face == "▪" or len(sight.face) > 4
+        if sight.face != "▪":
+            assert not any(where.covers(*cell) for cell in sight.cells)
+            others = {cell for other in loud[:place] for cell in other.cells}
+            assert others.isdisjoint(sight.cells)

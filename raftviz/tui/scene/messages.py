@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.style import Style
 
@@ -23,8 +23,13 @@ SMALL = 5
 WIDE_FACE, NARROW_FACE, TINY = 18, 8, 3
 """Cells of a face, where servers are more than ``SMALL`` rows high, where they are not, and where
 they are only cards."""
+PUSH, PUSHES = 0.06, (0, 1, 2, 3, 4, 5, -1, -2, -3)
+"""Where a face is tried, in steps of a share of the way: first away from the nearest server."""
 _QUIET = (Kind.BEAT, Kind.BEAT_ANSWER)
 _NO = (Kind.REFUSE, Kind.MISMATCH)
+
+Cell = tuple[int, int]
+"""(column, row)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,24 @@ class Sight:
     start: Point
     end: Point
     share: float
+    lead: float = 0.0
+    """How far its face is drawn ahead of the place it has reached, as a share of the way."""
 
     @property
     def place(self) -> Point:
         """The place it has reached."""
         return self.start.towards(self.end, self.share)
+
+    @property
+    def seen(self) -> float:
+        """The share of the way at which its face is drawn."""
+        return self.share + self.lead
+
+    @property
+    def cells(self) -> list[Cell]:
+        """The cells of its face."""
+        x, y, width = self.box
+        return [(x + cell, y) for cell in range(width)]
 
     @property
     def box(self) -> tuple[int, int, int]:
@@ -50,10 +68,10 @@ class Sight:
         A face leaves with its near edge and arrives with its far one, so that it never covers
         the servers at the ends.
         """
-        x, y = self.place.cell
+        x, y = self.start.towards(self.end, self.seen).cell
         width = width_of(self.face)
         length = abs(self.end.x - self.start.x) + abs(self.end.y - self.start.y) or 1.0
-        lean = (self.share - 0.5) * (self.end.x - self.start.x) / length
+        lean = (self.seen - 0.5) * (self.end.x - self.start.x) / length
         return x - round((width - 1) * (0.5 + lean)), y, width
 
 
@@ -64,7 +82,31 @@ def sights(frame: Frame) -> list[Sight]:
         for number, flight in frame.view.flights.items()
         if (look := frame.traffic.looks.get(number)) and _known(frame, flight.message)
     ]
-    return sorted(found, key=lambda sight: sight.look.kind not in _QUIET)
+    quiet = [sight for sight in found if sight.look.kind in _QUIET]
+    return quiet + _apart(frame, [sight for sight in found if sight.look.kind not in _QUIET])
+
+
+def _apart(frame: Frame, found: list[Sight]) -> list[Sight]:
+    """Let no face hide a part of another or of a server: half a word says nothing.
+
+    Near a server, where ways meet, a face goes ahead or stays behind to where there is room;
+    where there is none its glyph alone is drawn.
+    """
+    taken: set[Cell] = set()
+    placed = []
+    for sight in found:
+        away = PUSH if sight.share < 0.5 else -PUSH
+        tries = (replace(sight, lead=away * n) for n in PUSHES)
+        within = (one for one in tries if 0 <= one.seen <= 1)
+        free = (one for one in within if not any(_taken(frame, taken, cell) for cell in one.cells))
+        chosen = next(free, replace(sight, face=sight.look.kind.value))
+        taken.update(chosen.cells)
+        placed.append(chosen)
+    return placed
+
+
+def _taken(frame: Frame, taken: set[Cell], cell: Cell) -> bool:
+    return cell in taken or frame.ring.covers(*cell)
 
 
 def message_at(frame: Frame, column: int, row: int) -> Flight | None:
@@ -90,10 +132,12 @@ def draw_trails(canvas: Canvas, frame: Frame, moving: list[Sight]) -> None:
 
 def draw_faces(canvas: Canvas, frame: Frame, moving: list[Sight]) -> None:
     """Draw the messages themselves, and what they say where time runs slowly enough to read it."""
+    taken = {cell for sight in moving for cell in sight.cells}
     for ended, sight in _ended(frame):
         if ended.dropped is not None:
             _draw_death(canvas, frame, ended, sight)
-        elif sight.look.kind not in _QUIET:
+        elif sight.look.kind not in _QUIET and taken.isdisjoint(sight.cells):
+            taken.update(sight.cells)
             _draw_face(canvas, frame, sight)
     for sight in moving:
         _draw_face(canvas, frame, sight)
@@ -123,6 +167,8 @@ def _face(look: Look, frame: Frame) -> str:
     if look.kind in _QUIET:
         return look.face
     width = WIDE_FACE if frame.ring.rows > SMALL else NARROW_FACE if frame.ring.is_round else TINY
+    if width == TINY and width_of(look.face) > width:
+        return look.kind.value  # of a word that is cut so short nothing could be read
     return f" {clip(look.face, width)} "
 
 

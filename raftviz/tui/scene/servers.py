@@ -16,7 +16,7 @@ from raftviz.model.view import ServerView
 from raftviz.tui.canvas import Canvas, width_of
 from raftviz.tui.geometry import Box, circle, disc
 from raftviz.tui.scene.frame import Frame
-from raftviz.tui.traffic import short_refusal
+from raftviz.tui.traffic import Kind, short_refusal
 from raftviz.tui.units import milliseconds
 
 ROLE_WORDS = {
@@ -32,6 +32,8 @@ ROLE_MARKS = {
     Role.LEADER: "★ ",
 }
 CAMPAIGNING = (Role.PRE_CANDIDATE, Role.CANDIDATE)
+YES, NO, OPEN = Kind.GRANT.value, Kind.REFUSE.value, "·"
+"""A vote that was granted, refused, or has not been heard of."""
 DASHES = 12
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -164,7 +166,7 @@ def _vote(frame: Frame, server: ServerView) -> Line:
 
 
 def _tally(frame: Frame, server: ServerView) -> Line:
-    """Return a candidate's votes: granted ones filled, refused ones crossed, others open."""
+    """Return a candidate's votes, with the signs that the messages bear which bring them."""
     if not server.alive or server.role not in CAMPAIGNING:
         return []
     palette = frame.palette
@@ -173,9 +175,9 @@ def _tally(frame: Frame, server: ServerView) -> Line:
     members = len(frame.view.servers)
     waiting = members - granted - refused
     return [
-        ("●" * granted, palette.good),
-        ("✗" * refused, palette.bad),
-        ("○" * waiting, palette.dim),
+        (YES * granted, palette.good),
+        (NO * refused, palette.bad),
+        (OPEN * waiting, palette.dim),
         (f" {granted}/{members // 2 + 1}", palette.text),
     ]
 
@@ -194,7 +196,7 @@ def _last_refusal(frame: Frame, server: ServerView) -> Line:
         return []
     for voter, outcome in reversed(server.votes.items()):
         if not isinstance(outcome, Granted):
-            return [(f"✗ S{voter} {short_refusal(outcome)}", frame.palette.bad)]
+            return [(f"{NO} S{voter} {short_refusal(outcome)}", frame.palette.bad)]
     return []
 
 

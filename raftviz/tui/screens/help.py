@@ -71,7 +71,7 @@ class HelpScreen(ModalScreen[None]):
         yield self._heading("in the logs")
         yield Text("  solid: committed · ░hatched░: may still vanish · – a leader's no-op")
         yield Text(
-            "  ◆ commitIndex · ◇ lastApplied · ● matchIndex · ▷ nextIndex (as the leader sees it)"
+            "  ◆ commitIndex · ◇ lastApplied · ▲ matchIndex · ▷ nextIndex (as the leader sees it)"
         )
 
     def _heading(self, text: str) -> Text:

@@ -26,6 +26,7 @@ class ClusterPanel(Panel):
     """The picture that moves. What does not, is drawn once and kept."""
 
     BORDER_TITLE = "cluster"
+    FADES = True
 
     class LinkClicked(Message):
         """The middle of a link was clicked."""

@@ -22,11 +22,12 @@ class Header(Panel):
         for y in range(canvas.height):
             canvas.text(0, y, " " * canvas.width, palette.fill_panel)
         name, alive, term, leader = self._state()
-        marks, time, rate = self._marks(), self._time(), self._rate()
-        by_weight = [rate, term, leader, alive, time, marks, name]
+        marks, time, rate, behind = self._marks(), self._time(), self._rate(), self._behind()
+        by_weight = [rate, behind, term, leader, alive, time, marks, name]
         if canvas.height > 1:
             by_weight.remove(marks)  # the second row says it in words
-            canvas.spans(1, 1, self._properties())
+            if not self.seen.starting:
+                canvas.spans(1, 1, self._properties())
         room, shown = canvas.width - 2, []
         for item in by_weight:
             if item and _width(item) + GAP <= room:
@@ -37,7 +38,7 @@ class Header(Panel):
             if item in shown:
                 x = canvas.spans(x, 0, item) + GAP
         x = canvas.width - 1
-        for item in (rate, time, marks):
+        for item in (rate, behind, time, marks):
             if item in shown:
                 x -= _width(item)
                 canvas.spans(x, 0, item)
@@ -45,29 +46,50 @@ class Header(Panel):
 
     def _state(self) -> tuple[list[Span], list[Span], list[Span], list[Span]]:
         """Return the program's name, how many servers live, the term, and who leads."""
-        palette, view = self.seen.palette, self.seen.view
+        seen, palette = self.seen, self.seen.palette
         name: list[Span] = [("raftviz", palette.fill_key)]
-        if not view.servers:
-            return name, [("starting the servers …", palette.fill_panel)], [], []
-        alive = sum(server.alive for server in view.servers.values())
-        leader = "no leader" if view.leader is None else f"★ leader S{view.leader}"
+        if seen.starting:
+            return name, [], [], []
+        view, ended = seen.view, seen.ended is not None
+        plain = palette.fill_faint if ended else palette.fill_panel
+        alive = f"{sum(s.alive for s in view.servers.values())}/{len(view.servers)} alive"
+        term = plain if ended else palette.fill_term(view.term)
         return (
             name,
-            [(f"{alive}/{len(view.servers)} alive", palette.fill_panel)],
-            [(f" term {view.term} ", palette.fill_term(view.term))],
-            [(leader, palette.fill_panel)],
+            [(f"last known: {alive}" if ended else alive, plain)],
+            [(f" term {view.term} ", term)],
+            [(self._leader(), plain)],
         )
 
+    def _leader(self) -> str:
+        """Return who leads; a leader that has missed a newer term leads its own only."""
+        view = self.seen.view
+        if view.leader is None:
+            return "no leader"
+        term = view.servers[view.leader].term
+        return f"★ leader S{view.leader}" + (f" (term {term})" if term != view.term else "")
+
     def _time(self) -> list[Span]:
+        if self.seen.starting:
+            return []
         return [(clock_text(self.seen.virtual), self.seen.palette.fill_panel)]
 
     def _rate(self) -> list[Span]:
         seen, palette = self.seen, self.seen.palette
         if seen.ended is not None:
             return [(" ■ ENDED ", palette.fill_bad)]
+        if seen.starting:
+            return [("starting the servers …", palette.fill_panel)]
         if seen.frozen:
             return [(" ❄ FROZEN ", palette.fill_frozen)]
         return [(f" ▶ {rate_text(seen.view.clock.rate)} ", palette.fill_accent)]
+
+    def _behind(self) -> list[Span]:
+        """Return how old the picture is, where that is not the present any more."""
+        seen = self.seen
+        if seen.behind == 0 or seen.ended is not None:
+            return []
+        return [(f" behind by {seen.behind:.0f} s ", seen.palette.fill_bad)]
 
     def _properties(self) -> list[Span]:
         """Return Figure 3's properties by name, each with whether it held so far."""
@@ -83,6 +105,8 @@ class Header(Panel):
         return spans
 
     def _marks(self) -> list[Span]:
+        if self.seen.starting:
+            return []
         palette = self.seen.palette
         marks = [
             ("✓", palette.panel_good) if violation is None else ("✗", palette.fill_bad)

@@ -42,7 +42,7 @@ class LessonHead(Panel):
             return
         for place in range(len(self.run.lesson.steps)):
             here, done = place == self.run.index, place in self.run.done
-            sign = "◉" if here else "●" if done else "○"
+            sign = "◉" if here else "✓" if done else "·"
             style = palette.key if here else palette.good if done else palette.dim
             x = canvas.text(x, 1, sign, style)
 
@@ -69,7 +69,7 @@ class LessonFoot(Panel):
             canvas.text(x, 0, text, style)
 
     def _buttons(self, width: int) -> list[tuple[int, str, str]]:
-        texts = {"back": " ‹b back ", "hint": " m hint ", "steps": " j jump ", "next": " next n› "}
+        texts = {"back": " ‹N back ", "hint": " m hint ", "steps": " j jump ", "next": " next n› "}
         spare = max(width - sum(map(len, texts.values())), 0)
         places = {
             "back": 0,

@@ -1,14 +1,12 @@
 """The logs: one row a server, one cell an entry, and how far each has come.
 
-Committed entries are solid blocks, entries that may still vanish are hatched, and dots stand
-where a snapshot stands for the entries. Beneath a row
-stand the marks: how far the server knows the log to be committed and has applied it, and what
-the leader believes of it (matchIndex, nextIndex).
+Committed entries are solid blocks, wherever they are and for ever; entries that may still vanish
+are hatched; dots stand where a snapshot stands for the entries. Beneath a row stand the marks: how
+far the server knows the log to be committed and has applied it, and what the leader believes of it
+(matchIndex, nextIndex).
 """
 
 from __future__ import annotations
-
-from itertools import takewhile
 
 from rich.style import Style
 from textual import events
@@ -25,7 +23,7 @@ from raftviz.tui.widgets.panel import Panel
 NAME, NUMBERS, FEW_NUMBERS = 6, 17, 11
 SPACIOUS = 60
 WIDEST, NARROWEST = 10, 8
-COMMIT, APPLIED, MATCH, NEXT = "◆", "◇", "●", "▷"
+COMMIT, APPLIED, MATCH, NEXT = "◆", "◇", "▲", "▷"
 COMPACTED = "·"
 
 
@@ -33,6 +31,7 @@ class LogsPanel(Panel):
     """The logs of all servers, from the newest entries back; arrow keys and the wheel scroll."""
 
     BORDER_TITLE = "logs"
+    FADES = True
 
     def __init__(self, seen: Seen, *, id: str) -> None:
         super().__init__(seen, id=id)
@@ -118,25 +117,8 @@ class LogsPanel(Panel):
             entry = server.entry(first + place)
             if entry is None:
                 return
-            committed = first + place <= self._committed(server)
+            committed = self.seen.is_committed(first + place, entry.term)
             self._draw_cell(canvas, x, y, entry, committed, width - 1)
-
-    def _committed(self, server: ServerView) -> int:
-        """Return how far the server knows its log to be committed.
-
-        The dead know nothing; of theirs this is how far it equals what the living know to be.
-        """
-        if server.alive:
-            return server.commit_index
-        view = self.seen.view
-        knower = max(view.servers.values(), key=lambda one: one.commit_index)
-
-        def is_same(index: int) -> bool:
-            mine, known = server.known_entry(index), knower.known_entry(index)
-            return mine is not None and known is not None and mine.term == known.term
-
-        begin = max(server.known_from, knower.known_from)
-        return begin - 1 + sum(1 for _ in takewhile(is_same, range(begin, knower.commit_index + 1)))
 
     def _draw_cell(
         self, canvas: Canvas, x: int, y: int, entry: Entry, committed: bool, width: int
@@ -200,24 +182,23 @@ class LogsPanel(Panel):
         canvas.spans(canvas.width - width + 1, y, spans)
 
     def _draw_legend(self, canvas: Canvas) -> None:
-        palette = self.seen.palette
-        canvas.spans(
-            NAME,
-            canvas.height - 1,
-            [
-                (" committed ", palette.fill_panel),
-                (" ", palette.text),
-                ("░not yet░", palette.dim),
-                (f"  {COMMIT}", palette.good),
-                ("commit ", palette.faint),
-                (APPLIED, palette.good),
-                ("applied ", palette.faint),
-                (MATCH, palette.text),
-                ("match ", palette.faint),
-                (NEXT, palette.dim),
-                ("next", palette.faint),
-            ],
-        )
+        """Draw what the signs mean; where there is no room, first the blanks go, then the words."""
+        palette, y = self.seen.palette, canvas.height - 1
+        cells = [(" committed ", palette.fill_panel), ("░not yet░", palette.dim)]
+        marks = [
+            (COMMIT, "commit", palette.good),
+            (APPLIED, "applied", palette.good),
+            (MATCH, "match", palette.text),
+            (NEXT, "next", palette.dim),
+        ]
+        words = sum(len(mark + word) + 1 for mark, word, _ in marks)
+        x = NAME if NAME + 22 + words <= canvas.width else 0
+        for text, style in cells if x + 22 + words <= canvas.width else ():
+            x = canvas.text(x, y, text, style) + 1
+        for mark, word, style in marks:
+            if x + len(mark + word) <= canvas.width:
+                x = canvas.text(x, y, mark, style)
+                x = canvas.text(x, y, word, palette.faint) + 1
 
 
 def _command(entry: Entry) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from textual.events import Resize
 from textual.geometry import Region
 from textual.message import Message
@@ -17,6 +19,8 @@ class Panel(Widget):
     """A widget whose whole content is what ``draw`` puts on a canvas."""
 
     ALLOW_SELECT = False
+    FADES: ClassVar[bool] = False
+    """Whether it shows the present, so that its colours go when the laboratory has gone."""
 
     class ServerClicked(Message):
         """A server was clicked."""
@@ -47,6 +51,8 @@ class Panel(Widget):
             return
         canvas = Canvas(width, height, self.seen.palette.text)
         self.draw(canvas)
+        if self.FADES and self.seen.ended is not None:
+            canvas.fade(self.seen.palette.faint, self.seen.palette.fill_faint)
         changes = self._painted.show(canvas)
         if changes:
             self.refresh(*(Region(c.start, c.y, c.end - c.start, 1) for c in changes))
@@ -58,4 +64,7 @@ class Panel(Widget):
     def render_line(self, y: int) -> Strip:
         """Return a row as it was last drawn."""
         strips = self._painted.strips
-        return strips[y] if y < len(strips) else Strip.blank(self.content_size.width)
+        if y < len(strips):
+            return strips[y]
+        # With a style even where nothing was drawn yet: without colours the toolkit needs one.
+        return Strip.blank(self.content_size.width, self.seen.palette.text)

@@ -6,18 +6,20 @@ from collections.abc import Iterable, Sequence
 
 from rich.style import Style
 
-from raft.core.events import Role, TimerKind
+from raft.core.events import Role, TimerKind, VoteCast
 from raft.core.messages import Granted
 from raft.printable import printable
 from raftviz.model.view import ServerView
 from raftviz.tui.canvas import Canvas, width_of
-from raftviz.tui.scene.servers import bar, role_mark, role_word, time_left
-from raftviz.tui.traffic import refusal
+from raftviz.tui.scene.servers import NO, OPEN, YES, bar, role_mark, role_word, time_left
+from raftviz.tui.traffic import refusal, short_refusal
 from raftviz.tui.units import milliseconds
 from raftviz.tui.widgets.panel import Panel
 
 LABEL = 13
 BAR = 16
+TIMER = 30
+"""Cells of a timer's words and numbers beside its bar."""
 MAX_PAIR = 24
 
 Span = tuple[str, Style]
@@ -28,6 +30,7 @@ class ServerPanel(Panel):
     """Everything that is known of one server."""
 
     BORDER_TITLE = "selected server"
+    FADES = True
 
     def draw(self, canvas: Canvas) -> None:
         """Draw the state as labelled lines; what is long runs over several."""
@@ -80,8 +83,8 @@ class ServerPanel(Panel):
             yield "votes", self._votes(server)
         if server.progress:
             yield "followers", self._followers(server)
-        if server.refused is not None:
-            yield "refused", [self._refused(server)]
+        if server.refused is not None and server.refused.term == server.term:
+            yield "refused", [self._refused(server.refused, server)]
         yield "key-value", self._pairs(server)
 
     def _handing_over(self, server: ServerView) -> list[Item]:
@@ -101,7 +104,7 @@ class ServerPanel(Panel):
         left = milliseconds(share * server.timer_interval)
         return [
             (f"{kind} ", palette.dim),
-            (bar(share, BAR), palette.term(server.term)),
+            (bar(share, min(max(self._room - TIMER, 4), BAR)), palette.term(server.term)),
             (f"  {left:>7}", palette.strong),
             (f" of {milliseconds(server.timer_interval)}", palette.dim),
         ]
@@ -112,12 +115,12 @@ class ServerPanel(Panel):
         for voter in self.seen.view.servers:
             outcome = server.votes.get(voter)
             if outcome is None:
-                items.append([(f"S{voter} ", palette.dim), ("○", palette.dim)])
+                items.append([(f"S{voter} ", palette.dim), (OPEN, palette.dim)])
             elif isinstance(outcome, Granted):
-                items.append([(f"S{voter} ", palette.dim), ("●", palette.good)])
+                items.append([(f"S{voter} ", palette.dim), (YES, palette.good)])
             else:
-                reason = refusal(outcome, voter)
-                items.append([(f"S{voter} ", palette.dim), (f"✗ {reason}", palette.bad)])
+                reason = self._sized(refusal(outcome, voter), short_refusal(outcome), 5)
+                items.append([(f"S{voter} ", palette.dim), (f"{NO} {reason}", palette.bad)])
         return items
 
     def _followers(self, server: ServerView) -> list[Item]:
@@ -131,12 +134,18 @@ class ServerPanel(Panel):
             for follower, known in server.progress.items()
         ]
 
-    def _refused(self, server: ServerView) -> Item:
-        palette = self.seen.palette
-        cast = server.refused
-        assert cast is not None
-        text = f"S{cast.candidate} in term {cast.term}: {refusal(cast.outcome, server.id)}"
-        return [(text, palette.bad)]
+    def _refused(self, cast: VoteCast, server: ServerView) -> Item:
+        reason = self._sized(refusal(cast.outcome, server.id), short_refusal(cast.outcome), 22)
+        return [(f"did not vote for S{cast.candidate}: {reason}", self.seen.palette.bad)]
+
+    def _sized(self, text: str, short: str, used: int) -> str:
+        """Return the short words where there is no room for the others beside ``used`` cells."""
+        return text if used + width_of(text) <= self._room else short
+
+    @property
+    def _room(self) -> int:
+        """The cells of a line behind its label."""
+        return self.content_size.width - LABEL
 
     def _pairs(self, server: ServerView) -> list[Item]:
         palette = self.seen.palette
@@ -163,7 +172,9 @@ class ServerPanel(Panel):
             width = sum(width_of(text) for text, _ in item)
             if x > LABEL and x + width > canvas.width:
                 y, x = y + 1, LABEL
-            x = canvas.spans(x, y, item) + 3
+            for text, style in item:
+                x = canvas.text(x, y, text, style, width=max(canvas.width - x, 0))
+            x += 3
         return y + 1
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from rich.style import Style
 
+from raftviz import commands
+from raftviz.model.events import OperationKind, Outcome
 from raftviz.model.view import Flight
 from raftviz.tui.canvas import Canvas, clip, width_of
 from raftviz.tui.traffic import look_of, next_due
@@ -66,9 +68,33 @@ class Status(Panel):
         command: Span = (f": {said.text}  ", palette.key)
         if said.answer is None:
             return [command, ("…", palette.dim)]
-        if said.answer.ok:
-            return [command, ("✓ ", palette.good), (said.answer.text, palette.text)]
-        return [command, ("✗ ", palette.bad), (said.answer.text, palette.bad)]
+        if not said.answer.ok:
+            return [command, ("✗ ", palette.bad), (said.answer.text, palette.bad)]
+        mark = self._mark(said.text)
+        return [command, mark, (f" {said.answer.text}", palette.text)]
+
+    def _mark(self, text: str) -> Span:
+        """Return how a command went that was carried out: an operation may have failed even so."""
+        palette, command = self.seen.palette, commands.parse(text)
+        if not isinstance(command, commands.Put | commands.Get | commands.Delete):
+            return "✓", palette.good
+        kind = OperationKind[type(command).__name__.upper()]
+        newest = next(
+            (
+                operation
+                for operation in reversed(self.seen.view.operations)
+                if (operation.kind, operation.key) == (kind, command.key)
+            ),
+            None,
+        )
+        match newest and newest.outcome:
+            case Outcome.OK:
+                return "✓", palette.good
+            case Outcome.FAILED:
+                return "✗", palette.bad
+            case Outcome.UNKNOWN:
+                return "?", palette.warn
+        return "…", palette.dim
 
     def _next_due(self) -> list[Span]:
         """Return what a step would do: while time is frozen that is the question."""
