@@ -22,7 +22,7 @@ from raft.applying import Applier, SnapshotPolicy
 from raft.clock import VirtualClock
 from raft.core.config import Config
 from raft.core.core import Core
-from raft.core.events import Role
+from raft.core.events import CoreEvent, Role
 from raft.core.messages import AppendEntries, AppendEntriesReply, Message, ServerId
 from raft.core.ready import Ready
 from raft.core.rules import Rules

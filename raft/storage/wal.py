@@ -238,6 +238,8 @@ class Wal:
             yield
         except OSError as error:
             self._unusable = f"failed before: {error.strerror}"
+            if isinstance(error, FileExistsError):
+                raise StorageError(f"{error.filename} is not a directory") from error
             raise StorageError(f"{error.filename or self.path}: {error.strerror}") from error
 
     def close(self) -> None:

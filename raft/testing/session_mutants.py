@@ -4,8 +4,6 @@ Each mutant overrides exactly one method of :class:`raft.machine.sessions.Sessio
 what goes wrong then.
 """
 
-
-
 from __future__ import annotations
 
 from raft.machine.sessions import Perform, Sessions, _Session, _SessionState

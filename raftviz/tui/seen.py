@@ -106,8 +106,9 @@ class Seen:
         elif isinstance(event.what, CommitAdvanced | ServerState):
             server = self.view.servers.get(event.source)
             if server is not None:
-                new = server.log[len(self.committed) : server.commit_index]
-                self.committed += [entry.term for entry in new]
+                for index in range(len(self.committed) + 1, server.commit_index + 1):
+                    entry = server.entry(index)
+                    self.committed.append(Term(0) if entry is None else entry.term)
 
     def is_committed(self, index: int, term: Term) -> bool:
         """Tell whether the entry at ``index``, if it is of ``term``, is known to be committed."""

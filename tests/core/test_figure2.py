@@ -644,43 +644,10 @@ def test_a_server_processes_requests_of_servers_outside_of_its_configuration():
     assert (network.core(1).leader, network.core(1).commit_index) == (9, 1)
 
 
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [
-        ({"server": 4}, "not among the members"),
-        ({"members": (1, 1, 2)}, "distinct numbers from 1"),
-        ({"members": (0, 1)}, "distinct numbers from 1"),
-        ({"heartbeat_interval": 0.150}, "more frequent"),
-        ({"heartbeat_interval": 0.0}, "more frequent"),
-        ({"election_timeout_max": 0.1}, "longer than the longest"),
-    ],
-)
-def test_heartbeats_must_be_more_frequent_than_elections_and_members_distinct(values, reason):
-    with pytest.raises(ValueError, match=reason):
-        Config(**({"server": 1, "members": (1, 2, 3)} | values))
-
-
-def test_what_is_applied_lies_between_what_was_applied_and_what_is_committed():
-    network = server(log=[1, 1, 1])
-    hear(network, append(1, 3, 1, commit=2))
-    for index in (1, 3):
-        with pytest.raises(InvariantViolation, match=f"applied {index} is outside"):
-            network.core(1).applied(index)
-
-
 def test_an_acknowledgement_of_what_the_leader_has_not_got_stops_it():
     network = leader()
     with pytest.raises(InvariantViolation, match="S2 acknowledges index 2 of a log of 1"):
         hear(network, AppendEntriesReply(2, 1, 1, Appended(2)))
-
-
-def test_a_save_without_entries_leaves_the_log_alone():
-    core = Core(Config(1, (1, 2)), HardState(), entries_of([1]), Random(1), 0.0)
-    core.step(RequestVote(2, 1, 2, 1, 1), 0.0)
-    ready = core.ready(0.0)
-    assert (ready.hard_state, ready.first_index, ready.entries) == (HardState(2, 2), 0, ())
-    core.persisted(ready.number, 0.0)
-    assert core.ready(0.0) is None
 
 
 def test_a_leader_commits_a_no_op_at_the_start_of_its_term():
