@@ -97,7 +97,8 @@ class CallerHandshake:
             raise HandshakeError(
                 RefusalReason.PROOF,
                 f"server {self.preamble.dst} could not prove that it knows the secret of cluster "
-                f"'{printable(self.preamble.cluster)}' (or the secret file used here is the wrong one)",
+                f"'{printable(self.preamble.cluster)}' "
+                "(or the secret file used here is the wrong one)",
             )
         return Proof(_prove(self._secret, b"caller", self.preamble, frame.nonce))
 
