@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import struct
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from raft.core.messages import ServerId
@@ -45,17 +46,14 @@ class HandshakeError(Exception):
 class Identity:
     """Who one end of a connection is, and the secret that proves it.
 
-    ``server`` is None for clients and observers. ``address`` is where other servers reach this
-    one; it is not part of the proof, because whoever answers there must prove itself, too.
-    Raises ValueError when the cluster's name is empty or over 200 bytes of UTF-8, or the secret
-    is shorter than 16 bytes: a proof lets whoever sees it try secrets at leisure, so they must
-    be random and long.
+    ``server`` is None for clients and observers. Raises ValueError when the cluster's name is
+    empty or over 200 bytes of UTF-8, or the secret is shorter than 16 bytes: a proof lets
+    whoever sees it try secrets at leisure, so they must be random and long.
     """
 
     cluster: str
     server: ServerId | None
     secret: bytes = field(repr=False)
-    address: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.cluster.encode()) <= MAX_CLUSTER_SIZE:
@@ -83,7 +81,6 @@ class CallerHandshake:
             src=identity.server or ServerId(0),
             dst=dst,
             nonce=secrets.token_bytes(NONCE_SIZE),
-            address=identity.address if caller is Caller.PEER else "",
         )
         self._secret = identity.secret
 
@@ -100,7 +97,8 @@ class CallerHandshake:
             raise HandshakeError(
                 RefusalReason.PROOF,
                 f"server {self.preamble.dst} could not prove that it knows the secret of cluster "
-                f"'{printable(self.preamble.cluster)}', or the secret used here is the wrong one",
+                f"'{printable(self.preamble.cluster)}' "
+                "(or the secret file used here is the wrong one)",
             )
         return Proof(_prove(self._secret, b"caller", self.preamble, frame.nonce))
 
@@ -108,13 +106,12 @@ class CallerHandshake:
 class ServerHandshake:
     """The called end: hand every frame to ``receive`` until ``complete``.
 
-    Any server of the cluster may call as a peer, even one that this server does not know: its
-    own configuration may be out of date, and it must hear of the newer one from somebody
-    (thesis §4.1).
+    ``peers`` are the servers that may call as peers.
     """
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, peers: Collection[ServerId]) -> None:
         self._identity = identity
+        self._peers = peers
         self._nonce = secrets.token_bytes(NONCE_SIZE)
         self.preamble: Preamble | None = None
         """Who calls; unproven until ``complete``."""
@@ -162,8 +159,8 @@ class ServerHandshake:
                 RefusalReason.WRONG_SERVER,
                 f"this is server {self._identity.server}, the caller wants {frame.dst}",
             )
-        if frame.caller is Caller.PEER and frame.src in (0, self._identity.server):
+        if frame.caller is Caller.PEER and frame.src not in self._peers:
             raise HandshakeError(
-                RefusalReason.UNKNOWN_PEER, f"server {frame.src} cannot be a peer of this one"
+                RefusalReason.UNKNOWN_PEER, f"there is no peer {frame.src} in this cluster"
             )
         return frame

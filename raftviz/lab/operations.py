@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raft.client import Raft
+from raft.core.events import Role
 from raft.core.messages import ServerId
-from raft.errors import OutcomeUnknownError, RaftError
+from raft.errors import NotLeaderError, OutcomeUnknownError, RaftError
 from raft.machine.kv import (
     Answer,
     Delete,
@@ -45,6 +46,11 @@ class Operation:
     value: bytes = b""
     server: ServerId | None = None
 
+    @property
+    def is_write(self) -> bool:
+        """It becomes an entry of the log."""
+        return self.kind is not OperationKind.GET
+
 
 class Operations:
     """All operations of a lab; any number may be under way at once."""
@@ -70,9 +76,13 @@ class Operations:
         except ValueError as error:
             raise RefusedError(str(error)) from None
         number = next(self._ids)
+        was_leader = self._leads(operation.server)
         kind, server = operation.kind, operation.server or LAB
         self._stream.tell(OperationInvoked(number, kind, operation.key, operation.value, server))
-        return self._tasks.create_task(self._perform(number, operation, request))
+        return self._tasks.create_task(self._perform(number, operation, request, was_leader))
+
+    def _leads(self, server: ServerId | None) -> bool:
+        return server is not None and self._stream.view.servers[server].role is Role.LEADER
 
     async def outcome(self, task: asyncio.Task[str]) -> str:
         """Return how an operation ended; ``pending`` if time stands still before that."""
@@ -81,7 +91,9 @@ class Operations:
         frozen.cancel()
         return task.result() if task.done() else "pending: time stands still"
 
-    async def _perform(self, number: int, operation: Operation, request: bytes) -> str:
+    async def _perform(
+        self, number: int, operation: Operation, request: bytes, was_leader: bool
+    ) -> str:
         limit = asyncio.timeout(None)
         late = asyncio.ensure_future(self._expire(limit))
         try:
@@ -92,7 +104,11 @@ class Operations:
         except RaftError as error:
             unknown = isinstance(error, OutcomeUnknownError)
             outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
-            returned = OperationReturned(number, outcome, False, b"", printable(str(error)))
+            detail = printable(str(error))
+            if isinstance(error, NotLeaderError) and was_leader and operation.is_write:
+                # It took the command as the leader, and says only now that it leads no longer.
+                detail = "another leader's entry was committed in its place"
+            returned = OperationReturned(number, outcome, False, b"", detail)
         else:
             returned = _returned(number, decode_answer(reply))
         finally:

@@ -182,6 +182,10 @@ class Hands:
         if self._stage.lesson is not None:
             self._stage.lesson.next()
 
+    def _press_again(self) -> None:
+        if self._stage.lesson is not None:
+            self._stage.lesson.again()
+
     def _press_hint(self) -> None:
         if self._stage.lesson is not None:
             self._stage.lesson.hint()

@@ -119,5 +119,6 @@ LESSON_KEYS: tuple[Key, ...] = (
     Key("next", ("n", "pagedown"), "n", "next", "the next step; Page Down does, too", 0),
     Key("hint", ("m",), "m", "hint", "a hint, and one more each time", 1),
     Key("steps", ("j",), "j", "jump", "the list of steps, to jump to any", 1),
+    Key("again", ("s",), "s", "set up again", "set this step's scene up again", HELP_ONLY),
     Key("answer", (), "a b …", "answer", "answer a question; a click does, too", HELP_ONLY),
 )

@@ -1,4 +1,4 @@
-"""From the command to five live servers on the screen, and to the first leader on it.
+"""From the command to five live servers on the screen, and to the first leader, at real-time rate.
 
 Run it with `python -m tests.bench.start [TIMES]`.
 """

@@ -276,6 +276,52 @@ async def test_whatever_is_asked_is_told_with_its_answer(still):
     assert "kill 1" in given[1].answer
 
 
+async def step_until(lab, condition):
+    for _ in range(300):
+        if condition(lab.view):
+            return
+        await lab.do("step")
+    raise AssertionError("300 steps were not enough")
+
+
+async def cut_off_a_leader_with_a_write(lab):
+    """Let S1 lead and then take a write that cannot leave it; return when S2 leads."""
+    await lab.do("timeout 1")
+    await step_until(lab, lambda v: all(s.commit_index == 1 for s in v.servers.values()))
+    await lab.do("isolate 1")
+    assert "pending" in await lab.do("put y left @1")
+    await lab.until(lambda view: len(view.servers[1].log) == 2)
+    await lab.do("timeout 2")
+    await step_until(lab, lambda view: view.servers[2].role is Role.LEADER)
+
+
+async def test_a_write_in_whose_place_another_was_committed_has_failed(still):
+    await cut_off_a_leader_with_a_write(still)
+    await still.do("put y right @2")
+    await step_until(still, lambda view: view.servers[2].kv == {b"y": b"right"})
+    await still.do("heal")
+    await step_until(still, lambda view: view.operations[0].outcome is not None)
+    left = still.view.operations[0]
+    assert left.outcome is Outcome.FAILED
+    assert left.detail == "another leader's entry was committed in its place"
+    assert still.view.servers[1].kv == {b"y": b"right"}
+
+
+async def test_of_a_write_that_was_only_removed_the_outcome_is_unknown(still):
+    await cut_off_a_leader_with_a_write(still)
+    await still.do("heal")
+    await still.do("cut 3 -> 2")  # without its answers S2 commits nothing before it reaches S1
+    await step_until(still, lambda view: view.operations[0].outcome is not None)
+    assert still.view.operations[0].outcome is Outcome.UNKNOWN
+    assert still.view.servers[1].log == still.view.servers[2].log
+    assert still.view.servers[1].commit_index == 1
+
+
+async def test_a_server_that_does_not_lead_takes_no_write(lab):
+    follower = next(server for server in lab.view.servers if server != lab.view.leader)
+    assert f"server {follower} does not lead" in await lab.do(f"put x 1 @{follower}")
+
+
 async def test_rates_have_bounds(still):
     reason = await still.refused("rate 11")
     assert "10" in reason

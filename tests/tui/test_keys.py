@@ -7,12 +7,12 @@ from textual.pilot import Pilot
 
 from raft.core.messages import ServerId
 from raftviz import commands
-from raftviz.model.events import ClockChanged, ServerExited, ServerPaused
+from raftviz.model.events import ClockChanged, MessageSent, ServerExited, ServerPaused
 from raftviz.tui.explorer import Explorer
 from raftviz.tui.keys import KEYS
 from tests.raftviz.fake_lab import FakeLab
 from tests.tui.harness import NARROW, explorer, lab_of, show, text_of
-from tests.tui.scenes import clock, frozen, replication
+from tests.tui.scenes import AT, beat, clock, frozen, replication
 
 PLAIN = {
     "k": "kill 2",
@@ -206,7 +206,9 @@ async def test_what_happened_scrolls_back_and_says_what_is_newer() -> None:
 
 
 async def test_every_message_is_told_on_demand() -> None:
-    async with explorer(lab_of(replication())) as pilot:
+    lab = lab_of(replication())
+    lab.feed(MessageSent(70, beat(2, 4, 3), AT + 0.01), at=AT)
+    async with explorer(lab) as pilot:
         assert "heartbeat  " not in text_of(pilot).split("what happened")[1]
         await press(pilot, "v")
         assert "S2 → S4  AppendEntries  term 3, after 8/3, heartbeat" in text_of(pilot)

@@ -7,7 +7,7 @@ from textual.pilot import Pilot
 
 from raft.core.events import Role
 from raft.core.messages import Entry, EntryKind, Term
-from raftviz.lesson import Lesson, Question, Step
+from raftviz.lesson import Lesson, Question, Step, names
 from raftviz.tui.explorer import CHOICES, Explorer
 from raftviz.tui.keys import KEYS, LESSON_KEYS
 from tests.raftviz.fake_lab import FakeLab, cluster, server_state
@@ -160,19 +160,44 @@ async def test_a_long_text_scrolls_with_the_arrows() -> None:
         assert "Paragraph 0." in text_of(pilot)
 
 
-async def test_a_scene_that_fails_says_so() -> None:
+async def test_a_scene_that_fails_says_so_and_can_be_set_again() -> None:
     lab = whole_cluster()
     lab.react("kill 5", ok=False, answer="S5 is dead already")
     async with explorer(lab, WIDE, LESSON) as pilot:
         await settle(pilot)
         await press(pilot, "n")
-        assert "`kill 5` was refused: S5 is dead already" in text_of(pilot)
+        panel = text_of(pilot).split("─ logs ─")[0]
+        assert "was refused: S5 is dead already" in " ".join(panel.split())
+        assert "✗ failed: s sets it up again" in panel
+        assert "setting the scene" not in panel
+        lab.react("kill 5", ok=False, answer="it is dead even now")
+        y = next(n for n, line in enumerate(panel.splitlines()) if "s sets it" in line)
+        await pilot.click(offset=(panel.splitlines()[y].index("s sets it"), y))
+        await settle(pilot)
+        assert lab.commands.count("kill 5") == 2
+        await press(pilot, "s")
+        assert lab.commands.count("kill 5") == 3
+        panel = text_of(pilot).split("─ logs ─")[0]
+        assert "step 2 of 3" in panel
+        assert "failed" not in panel
+
+
+async def test_after_the_last_step_the_lesson_is_finished() -> None:
+    async with explorer(whole_cluster(), WIDE, LESSON) as pilot:
+        await settle(pilot)
+        await press(pilot, "n", "n")
+        assert "the lesson is finished" not in text_of(pilot)
+        await press(pilot, "n", "n")
+        shown = text_of(pilot)
+        assert shown.count("the lesson is finished") == 1
+        for name in names():
+            assert f"raftviz lesson {name}" in shown
 
 
 async def test_lesson_keys_mean_nothing_without_a_lesson() -> None:
     lab = whole_cluster()
     async with explorer(lab) as pilot:
-        await press(pilot, "n", "N", "m", "j", "A", "b")
+        await press(pilot, "n", "N", "m", "j", "A", "b", "s")
         app = pilot.app
         assert isinstance(app, Explorer)
         assert app.stage.lesson is None

@@ -13,19 +13,28 @@ from textual.widgets import Markdown, OptionList, Static
 
 from raft.printable import printable
 from raftviz.lab.api import Lab
-from raftviz.lesson import Lesson, LessonRun, SceneError, Step
+from raftviz.lesson import Lesson, LessonRun, SceneError, Step, names
 from raftviz.tui.canvas import Canvas, width_of
 from raftviz.tui.screens.steps import StepsScreen
 from raftviz.tui.seen import Seen
 from raftviz.tui.widgets.panel import Panel
 
 Span = tuple[str, Style]
+AGAIN = " ✗ failed: s sets it up again "
 
 
 class LessonHead(Panel):
     """The step's title, how far one is, and whether the goal is reached."""
 
     run: LessonRun | None = None
+    failed = False
+    """Whether the step's scene could not be set."""
+
+    def on_click(self, event: events.Click) -> None:
+        """Set the scene again where it says that this is what a click does."""
+        at = event.get_content_offset(self)
+        if self.failed and at is not None and at.y == 1:
+            self.post_message(self.Pressed("again"))
 
     def draw(self, canvas: Canvas) -> None:
         """Draw the title above a row of steps."""
@@ -49,6 +58,8 @@ class LessonHead(Panel):
     def _goal(self) -> Span:
         palette, run = self.seen.palette, self.run
         assert run is not None
+        if self.failed:
+            return AGAIN, palette.fill_bad
         if not run.ready:
             return "setting the scene …", palette.dim
         if run.step.goal is None:
@@ -132,12 +143,21 @@ class LessonPanel(Vertical):
             try:
                 self._run.view_changed()
             except SceneError as error:
-                self.post_message(self.Failed(str(error)))
+                self._fail(error)
 
     def next(self) -> None:
-        """Go to the next step; on the last one stay."""
-        if self._run is not None and self._run.index + 1 < len(self._lesson.steps):
+        """Go to the next step; on the last one say that the lesson is over, and what else is."""
+        if self._run is None:
+            return
+        if self._run.index + 1 < len(self._lesson.steps):
             self._go(self._run.index + 1)
+        elif not self._text.query(".finished"):
+            self._note(finished(self._lesson), "finished right")
+
+    def again(self) -> None:
+        """Set this step's scene once more."""
+        if self._run is not None:
+            self._go(self._run.index)
 
     def back(self) -> None:
         """Go to the step before; on the first one set its scene again."""
@@ -159,10 +179,17 @@ class LessonPanel(Vertical):
 
     async def _set_scene(self, place: int) -> None:
         assert self._run is not None
+        self._head.failed = False
         try:
             await self._run.go(place)
         except SceneError as error:
-            self.post_message(self.Failed(str(error)))
+            self._fail(error)
+
+    def _fail(self, error: SceneError) -> None:
+        """Say in the panel what failed: the line below is the next command's."""
+        self._head.failed = True
+        self._note(f"✗ {error}\nPress `s` to set this step up again.", "wrong")
+        self.post_message(self.Failed(str(error)))
 
     def scroll(self, lines: int) -> None:
         """Scroll the text up (positive) or down."""
@@ -219,6 +246,13 @@ class LessonPanel(Vertical):
     def _note(self, text: str, kind: str = "") -> None:
         self._text.mount(Static(_text(text), markup=False, classes=f"note {kind}".strip()))
         self._text.scroll_end(animate=False)
+
+
+def finished(lesson: Lesson) -> str:
+    """Say that a lesson is over, and which others there are."""
+    others = "\n".join(f"`raftviz lesson {name}`" for name in names() if name != lesson.name)
+    more = f"\nOther lessons:\n{others}" if others else ""
+    return f"✓ This was the last step: the lesson is finished.{more}"
 
 
 def safe_markdown(text: str) -> str:
