@@ -63,6 +63,8 @@ class Applier:
         """Bytes of the applied entries that no snapshot stands for."""
         self._wanted = False
         self._taking: asyncio.Future[bytes] | None = None
+        self._tried_at = Index(0)
+        """Where the core last declined a snapshot: it does not know the members there yet."""
 
     @property
     def busy(self) -> bool:
@@ -126,10 +128,10 @@ class Applier:
     def _snapshot_due(self) -> bool:
         """Judged anew after everything that is applied or taken, so that no trigger is lost."""
         count = self._uncompacted()
-        return count > 0 and (self._wanted or self._policy.is_due(count, self._size))
+        due = self._wanted or self._policy.is_due(count, self._size)
+        return due and count > 0 and self._core.last_applied > self._tried_at
 
     def _begin_snapshot(self) -> None:
-        self._wanted = False
         self._taking = asyncio.get_running_loop().run_in_executor(None, self._machine.snapshot)
         self._taking.add_done_callback(lambda taking: self._go_on())
 
@@ -137,5 +139,8 @@ class Applier:
         self._taking = None
         # If a leader's snapshot has come meanwhile, the core knows better and keeps that one.
         self._core.compact(data, max(0, self._uncompacted()) // KEPT)
-        self._size = 0
+        if self._uncompacted() > 0:
+            self._tried_at = self._core.last_applied
+        else:
+            self._size, self._wanted = 0, False
         self._go_on()

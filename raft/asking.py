@@ -3,7 +3,8 @@
 A command is sent again only while it is certain that it had no effect: the server could not
 be reached, or says that it did not append it. As soon as a command may be in a log and the
 answer does not come, its outcome is unknown (§8), and the application is told so. A query
-changes nothing, so it is asked again wherever it may be answered.
+changes nothing, so it is asked again wherever it may be answered; and so is a command with a
+number by which the servers know that they have it already (``raft.session``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from raft.core.messages import Index, ServerId
@@ -115,26 +116,40 @@ class Asker:
 
         The answer has the type that belongs to the request. Raises RaftError of every kind.
         """
-        request = _Asked(body)
-        limit = timeout if isinstance(timeout, asyncio.Timeout) else asyncio.timeout(timeout)
-        try:
-            async with limit:
-                if server is None:
-                    return await self._ask_cluster(request)
-                answer = await self._ask_one(server, request)
-        except TimeoutError:
-            waited_for = request.sent_to
-            if waited_for is not None:
-                self._distrust(waited_for)
-            within = "in time" if isinstance(timeout, asyncio.Timeout) else f"within {timeout:g} s"
-            raise request.out_of_time(within, server) from None
+        request = Asked(body)
+        async with self.limited(request, timeout, server):
+            if server is None:
+                return await self.ask_cluster(request)
+            answer = await self._ask_one(server, request)
         if isinstance(answer, NotLeader):
             raise NotLeaderError(server, answer.leader)
         return answer
 
+    @contextlib.asynccontextmanager
+    async def limited(
+        self,
+        request: Asked,
+        timeout: Limit,  # noqa: ASYNC109
+        server: ServerId | None = None,
+    ) -> AsyncIterator[None]:
+        """Give a request its time, and say what is certain of it when it fails."""
+        limit = timeout if isinstance(timeout, asyncio.Timeout) else asyncio.timeout(timeout)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if request.sent_to is not None:
+                self._distrust(request.sent_to)
+            within = "in time" if isinstance(timeout, asyncio.Timeout) else f"within {timeout:g} s"
+            raise request.out_of_time(within, server) from None
+        except RaftError as error:
+            if request.unsure and not isinstance(error, OutcomeUnknownError):
+                raise OutcomeUnknownError(f"it may have been carried out; then: {error}") from None
+            raise
+
     # --- One request -----------------------------------------------------------------------------
 
-    async def _ask_cluster(self, request: _Asked) -> Reply:
+    async def ask_cluster(self, request: Asked) -> Reply:
         """Ask server after server, round after round, until one can answer."""
         rounds = _rounds()
         while True:
@@ -144,7 +159,7 @@ class Asker:
                 return answer
             await asyncio.sleep(pause)
 
-    async def _ask_around(self, request: _Asked, patience: float) -> Reply | None:
+    async def _ask_around(self, request: Asked, patience: float) -> Reply | None:
         """Ask every server at most once, going where the last one pointed."""
         left = list(self._order)
         hint = self.leader
@@ -180,7 +195,7 @@ class Asker:
         return None
 
     async def _ask_one(
-        self, server: ServerId, request: _Asked, patience: float | None = None
+        self, server: ServerId, request: Asked, patience: float | None = None
     ) -> Reply:
         """Ask one server. Raises UnreachableError if the request may be sent elsewhere."""
         try:
@@ -190,10 +205,10 @@ class Asker:
             raise UnreachableError(server, f"no connection within {patience:g} s") from None
         request.sent_to = server
         try:
-            async with asyncio.timeout(patience if request.is_query else None):
+            async with asyncio.timeout(patience if request.may_go_elsewhere else None):
                 reply = await call.ask(request.body)
         except TimeoutError:
-            raise UnreachableError(server, f"no answer within {patience:g} s") from None
+            raise request.unanswered(server, f"no answer within {patience:g} s") from None
         except LostError as error:
             raise request.unanswered(server, str(error)) from None
         request.sent_to = None
@@ -253,10 +268,14 @@ class Asker:
 
 
 @dataclass(slots=True)
-class _Asked:
+class Asked:
     """What is asked, and what became of it so far."""
 
     body: Request
+    numbered: bool = False
+    """It is a command that is carried out once, however often it is sent."""
+    unsure: bool = False
+    """It was sent, and may have taken effect without an answer."""
     sent_to: ServerId | None = None
     """The server that may be working on it."""
     answered: bool = False
@@ -267,29 +286,38 @@ class _Asked:
 
     @property
     def is_query(self) -> bool:
+        """It changes nothing."""
         return isinstance(self.body, Read | StatusQuery | MembersQuery)
 
+    @property
+    def may_go_elsewhere(self) -> bool:
+        """It may be sent again although an answer to it is missing."""
+        return self.is_query or self.numbered
+
     def unanswered(self, server: ServerId, reason: str) -> RaftError:
-        if self.is_query:
+        """Note that a server may have worked on it; return the error for that."""
+        self.unsure = not self.is_query
+        if self.may_go_elsewhere:
             return UnreachableError(server, reason)
         what = "the command" if isinstance(self.body, Propose) else "the request"
         return OutcomeUnknownError(f"server {server} took {what} and did not answer: {reason}")
 
     def out_of_time(self, when: str, only: ServerId | None) -> RaftError:
+        """Return the error for a request whose time is up."""
         if self.sent_to is not None:
             lost = self.unanswered(self.sent_to, f"no answer {when}")
-            if only is not None or not self.is_query:
+            if only is not None or not self.may_go_elsewhere:
                 return lost
             self.heard[self.sent_to] = str(lost)
         elif only is not None:
             return UnreachableError(only, f"no connection {when}")
-        elif self.declined is not None:
-            return self.declined
         heard = "; ".join(self.heard.values()) or "no server answered"
-        return NoLeaderError(f"no leader answered {when}: {heard}")
+        if self.unsure:
+            return OutcomeUnknownError(f"the command may have been carried out; {when}: {heard}")
+        return self.declined or NoLeaderError(f"no leader answered {when}: {heard}")
 
 
-def _judge(server: ServerId, request: _Asked, reply: Reply) -> Reply:
+def _judge(server: ServerId, request: Asked, reply: Reply) -> Reply:
     match reply:
         case NotLeader():
             return reply
@@ -297,6 +325,8 @@ def _judge(server: ServerId, request: _Asked, reply: Reply) -> Reply:
             raise RejectedError(detail)
         case Declined(reason, detail):
             raise DECLINED.get(reason, DeclinedError)(server, reason, detail)
+        case OutcomeUnknown(detail) if request.numbered:
+            raise request.unanswered(server, detail)
         case OutcomeUnknown(detail):
             raise OutcomeUnknownError(f"server {server}: {detail}")
     if not isinstance(reply, _ANSWERS[type(request.body)]):

@@ -30,6 +30,7 @@ from raft.frames import (
     TransferLeadership,
     Transferred,
 )
+from raft.session import Session
 from raft.transport import Identity
 
 Answer = TypeVar("Answer", bound=Reply)
@@ -46,12 +47,24 @@ class Raft:
     Every request ends: with its answer, with a RaftError that says what is certain, or with
     OutcomeUnknownError. Timeouts are in real seconds; with None a request waits as long as it
     takes, with an ``asyncio.Timeout`` (not yet entered) until whoever made it lets it expire.
+
+    Commands are numbered in a session, which the first one opens (an entry of its own in the
+    log): so they are sent again until they are answered, and carried out once. ``sessions=False``
+    sends them as they are, and never again once they may be in a log.
     """
 
-    def __init__(self, servers: Mapping[ServerId, str], cluster: str, secret: bytes) -> None:
+    def __init__(
+        self,
+        servers: Mapping[ServerId, str],
+        cluster: str,
+        secret: bytes,
+        *,
+        sessions: bool = True,
+    ) -> None:
         if not servers:
             raise ValueError("a cluster has at least one server")
         self._asker = Asker(servers, Identity(cluster, None, secret))
+        self._session = Session(self._asker) if sessions else None
 
     async def __aenter__(self) -> Raft:
         return self
@@ -98,11 +111,13 @@ class Raft:
     ) -> bytes:
         """Replicate and apply a command; return what the state machine answered.
 
-        With ``server`` that one is asked, once, whether it leads or not. A leader that has too
-        much to do is asked again until the time is up. Raises OutcomeUnknownError, RejectedError,
-        and if nothing was done NoLeaderError, BusyError, TransferringError or RefusedError
-        (NotLeaderError or UnreachableError if ``server`` was given).
+        With ``server`` that one is asked, once, leader or not, and without a session. A leader
+        that has too much to do is asked again until the time is up. Raises OutcomeUnknownError,
+        and if nothing was done RejectedError, NoLeaderError, BusyError, TransferringError or
+        RefusedError (NotLeaderError or UnreachableError if ``server`` was given).
         """
+        if self._session is not None and server is None:
+            return await self._session.propose(command, timeout)
         return (await self._ask(Result, Propose(command), timeout, server)).data
 
     async def read(

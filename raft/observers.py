@@ -73,13 +73,15 @@ class Observers:
 
     def answer(self, connection: Connection, event: ObservedEvent, virtual_time: float) -> bool:
         """Tell one observer something; False if it is lost on it."""
-        return self._send(connection, _encode(event, virtual_time))
+        observation = Observation(virtual_time, time.monotonic(), event)
+        return self._send(connection, encode(observation))
 
     def publish(self, events: Iterable[CoreEvent], virtual_time: float) -> None:
         """Tell all observers what happened."""
         if not events or not self._lost:
             return
-        frames = [_encode(event, virtual_time) for event in events]
+        now = time.monotonic()
+        frames = [encode(Observation(virtual_time, now, event)) for event in events]
         for connection, lost in list(self._lost.items()):
             if lost and not self._catch_up(connection, lost, virtual_time):
                 self._lost[connection] += len(frames)
@@ -105,7 +107,3 @@ class Observers:
             # The log has outgrown what fits into one observation. That is the observer's loss.
             connection.close(f"it cannot be told: {error}")
             return False
-
-
-def _encode(event: ObservedEvent, virtual_time: float) -> bytes:
-    return encode(Observation(virtual_time, time.monotonic(), event))

@@ -37,6 +37,7 @@ from raft.frames import (
 )
 from raft.links import Links
 from raft.machine.base import StateMachine
+from raft.machine.sessions import Sessions
 from raft.observers import Observers, server_state
 from raft.requests import MAX_COMMAND_BYTES as MAX_COMMAND_BYTES
 from raft.requests import Requests
@@ -72,6 +73,8 @@ class ServerConfig:
 class Server:
     """A member of a cluster, from its start to its end.
 
+    Around ``machine`` it puts the sessions of clients, whose commands it carries out once.
+
     ``await start()`` opens the store and the port and returns the address; ``await run()``
     returns when :meth:`stop` or :meth:`leave` is called, and raises what made the server unable
     to go on: StorageError, InvariantViolation, or whatever the state machine raised.
@@ -86,6 +89,7 @@ class Server:
     ) -> None:
         self._config = config
         self._store = store
+        machine = Sessions(machine)
         self.clock = VirtualClock(rate=0.0 if config.attended else 1.0)
         self.core = self._recover(machine, rules)
         self.core.take_events()

@@ -10,14 +10,14 @@ A log file is a header and then batches, each what one ``save`` wrote::
               checksum u32 over all of it │ zero u32
 
     batch     position u64 │ first index u64 │ currentTerm u64 │ votedFor u64 (0: none)
-              length u32 │ count u32 │ flags u32 │ sum u32 │ chain u32 │ head checksum u32
+              length u64 │ count u32 │ sum u32 │ chain u32 │ head checksum u32
               ``length`` bytes: of each entry term u64 │ size u32 │ kind u8, and then
               of each entry its data; ones, at least 8, up to a multiple of 64 bits
 
-All numbers are little-endian. ``position`` is where in the file the batch begins. Flag 1:
-currentTerm and votedFor count, both at once, so never half of them (§5.2). First index 0: the
-log is untouched; else whatever stood there and behind it is gone, and ``count`` entries follow
-on what is left. Nothing is overwritten: the later batch counts.
+All numbers are little-endian. ``position`` is where in the file the batch begins. currentTerm
+and votedFor change both at once, never half of them (§5.2); if currentTerm is all ones, neither
+does. First index 0: the log is untouched; else whatever stood there and behind it is gone, and
+``count`` entries follow on what is left. Nothing is overwritten: the later batch counts.
 
 ``sum`` is the Adler-32 of the entries with the ones. ``chain`` is a CRC-32 that runs on from
 the batch before through head and entries, so a batch is valid only behind those it was written
@@ -34,8 +34,8 @@ helped to commit, and so it must not start. It is damage
 * in the header and the first batch: they were synced before the file got its name;
 * if one flipped bit explains it: that is how disks age, not what a power cut leaves. The head
   is small enough to try each bit. In the entries the chain tells which bit it must be, and
-  ``sum``, which knows nothing of the chain, confirms it. (So that what a crash cuts off a batch
-  is more than a bit, it ends with ones.)
+  ``sum``, which knows nothing of the chain, confirms it. (A batch ends with ones, so that its
+  lost end is more than a bit.)
 
 What remains is greater damage to the very last batch, or a file cut short there. No single file
 can tell that from a crash; a store writes its file anew whenever it is opened, so that it can
@@ -59,12 +59,13 @@ VERSION = 2
 
 _FILE_HEAD = struct.Struct("<8sIIQQQII")
 _CHECKSUM = struct.Struct("<II")
-_HEAD = struct.Struct("<QQQQIIII")
+_HEAD = struct.Struct("<QQQQQII")
 _CHECK = struct.Struct("<I")
-_WHOLE_HEAD = struct.Struct("<QQQQIIIIII")
+_WHOLE_HEAD = struct.Struct("<QQQQQIIII")
+_POSITION = struct.Struct("<Q")
 BATCH_HEAD = _WHOLE_HEAD.size
 _CHECKED = BATCH_HEAD - _CHECK.size
-_HAS_HARD_STATE = 1
+_UNCHANGED = 2**64 - 1
 _ENTRY = struct.Struct("<QIB")
 _KINDS = {kind.value: kind for kind in EntryKind}
 
@@ -138,18 +139,19 @@ def encode_batch(
     chain: int,
 ) -> tuple[bytes, int]:
     """Return the bytes of a batch that begins at ``position``, and the chain behind it."""
-    state = hard_state or HardState()
+    term, voted_for = _UNCHANGED, None
+    if hard_state is not None:
+        term, voted_for = hard_state.term, hard_state.voted_for
     body = _encode_entries(entries)
     length = len(body)
     body += b"\xff" * (8 - length % 8)
     head = _HEAD.pack(
         position,
         first_index,
-        state.term,
-        state.voted_for or 0,
+        term,
+        voted_for or 0,
         length,
         len(entries),
-        0 if hard_state is None else _HAS_HARD_STATE,
         zlib.adler32(body),
     )
     chain = zlib.crc32(body, zlib.crc32(head, chain))
@@ -217,24 +219,21 @@ class Reader:
 
     def _batch(self, offset: int, chain: int) -> Batch | None:
         """Return the batch at ``offset`` if it is whole. Its length is believed if its head is."""
-        head = self._head(offset)
-        if head is None:
+        head = self._view[offset : offset + BATCH_HEAD]
+        fields = self._fields(head, offset)
+        if fields is None:
             return None
-        _, first, term, voted_for, length, count, flags, _, stored, _ = head
-        body = offset + BATCH_HEAD
-        end = body + length - length % 8 + 8
-        if end > len(self._data) or not self._is_whole(offset, end, chain, stored):
+        _, first, term, voted_for, length, count, _, stored, _ = fields
+        end = _end(offset, length)
+        if end > len(self._data) or not self._is_whole(head, end, chain, stored):
             return None
         hard_state = None
-        if flags & _HAS_HARD_STATE:
+        if term != _UNCHANGED:
             hard_state = HardState(Term(term), ServerId(voted_for) if voted_for else None)
-        entries = self._entries(body, length, count) if count else []
+        entries = self._entries(offset + BATCH_HEAD, length, count) if count else []
         return Batch(hard_state, Index(first), entries, stored, end)
 
-    def _head(self, offset: int) -> tuple[int, ...] | None:
-        return self._unpacked(self._view[offset : offset + BATCH_HEAD], offset)
-
-    def _unpacked(self, head: memoryview | bytes, position: int) -> tuple[int, ...] | None:
+    def _fields(self, head: memoryview | bytes, position: int) -> tuple[int, ...] | None:
         """Return the fields of a batch's head, None if the bytes are no head at this place."""
         if len(head) < BATCH_HEAD:
             return None
@@ -243,12 +242,13 @@ class Reader:
             return None
         return fields
 
-    def _is_whole(self, offset: int, end: int, chain: int, stored: int) -> bool:
-        return self._chain(offset, end, chain) == stored
+    def _is_whole(self, head: memoryview | bytes, end: int, chain: int, stored: int) -> bool:
+        return self._chain(head, end, chain) == stored
 
-    def _chain(self, offset: int, end: int, chain: int) -> int:
-        chain = zlib.crc32(self._view[offset : offset + _HEAD.size], chain)
-        return zlib.crc32(self._view[offset + BATCH_HEAD : end], chain)
+    def _chain(self, head: memoryview | bytes, end: int, chain: int) -> int:
+        """Return the chain behind a batch, from its head and its entries up to ``end``."""
+        body = _POSITION.unpack_from(head)[0] + BATCH_HEAD
+        return zlib.crc32(self._view[body:end], zlib.crc32(head[: _HEAD.size], chain))
 
     def _entries(self, body: int, length: int, count: int) -> list[Entry]:
         """Return a batch's entries. What does not fit together was never written like this."""
@@ -270,36 +270,47 @@ class Reader:
 
     def _require_torn(self, offset: int, chain: int) -> None:
         """Raise DamagedError unless the bytes from ``offset`` on may be what a crash left."""
-        head = self._head(offset)
+        head = self._data[offset : offset + BATCH_HEAD]
+        fields = self._fields(head, offset)
         what = "no batch starts here"
-        if head is not None:
+        if fields is not None:
             what = "the batch's checksum does not match it, or it belongs elsewhere"
-        later = range(offset + 8, len(self._data) - BATCH_HEAD + 1, 8)
-        if offset == self._start or any(self._head(place) is not None for place in later):
+        if offset == self._start or self._has_batch_behind(offset):
             raise DamagedError(offset, what)
-        if head is None:
-            bit = self._flipped_in_head(offset)
+        if fields is None:
+            bit = self._flipped_in_head(head, offset, chain)
         else:
-            bit = self._flipped_in_entries(offset, head, chain)
+            bit = self._flipped_in_entries(head, fields, chain)
         if bit is not None:
             raise DamagedError(bit // 8, f"one bit is flipped, so that {what}")
 
-    def _flipped_in_head(self, offset: int) -> int | None:
-        """Return the one bit that makes the bytes at ``offset`` no head, None if it is not one."""
-        head = self._data[offset : offset + BATCH_HEAD]
+    def _has_batch_behind(self, offset: int) -> bool:
+        places = range(offset + 8, len(self._data) - BATCH_HEAD + 1, 8)
+        return any(self._fields(self._view[at : at + BATCH_HEAD], at) is not None for at in places)
+
+    def _flipped_in_head(self, head: bytes, offset: int, chain: int) -> int | None:
+        """Return the one bit of a head without which its batch is whole, None if it is not one."""
         for bit in range(len(head) * 8):
-            if self._unpacked(flip(head, bit), offset) is not None:
-                return offset * 8 + bit
+            repaired = flip(head, bit)
+            fields = self._fields(repaired, offset)
+            if fields is not None:
+                *_, length, _, _, stored, _ = fields
+                whole = self._chain(repaired, _end(offset, length), chain) == stored
+                return offset * 8 + bit if whole else None
         return None
 
-    def _flipped_in_entries(self, offset: int, head: tuple[int, ...], chain: int) -> int | None:
+    def _flipped_in_entries(self, head: bytes, fields: tuple[int, ...], chain: int) -> int | None:
         """Return the one bit that makes a batch's chain wrong, None if it is not one."""
-        *_, length, _, _, wanted_sum, stored, _ = head
-        body = offset + BATCH_HEAD
-        end = body + length - length % 8 + 8
+        offset, *_, length, _, wanted_sum, stored, _ = fields
+        body, end = offset + BATCH_HEAD, _end(offset, length)
         if end > len(self._data):
             return None
-        bit = flipped_bit(self._chain(offset, end, chain) ^ stored, end - body)
+        bit = flipped_bit(self._chain(head, end, chain) ^ stored, end - body)
         if bit is None or zlib.adler32(flip(self._data[body:end], bit)) != wanted_sum:
             return None
         return body * 8 + bit
+
+
+def _end(offset: int, length: int) -> int:
+    """Return where a batch ends whose head is at ``offset`` and whose entries take ``length``."""
+    return offset + BATCH_HEAD + length - length % 8 + 8

@@ -50,7 +50,9 @@ class Laboratory:
             cluster = Cluster(supervisor, self._fabric, self._stream, self._time, identity, tasks)
             try:
                 await self._start(cluster)
-                async with Raft(cluster.addresses, CLUSTER, self._run.secret) as raft:
+                async with Raft(
+                    cluster.addresses, CLUSTER, self._run.secret, sessions=False
+                ) as raft:
                     operations = Operations(raft, self._time, self._stream, tasks)
                     session = Session(self._stream, self._time, self._fabric, cluster, operations)
                     viewers = Viewers(

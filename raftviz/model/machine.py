@@ -8,15 +8,25 @@ from typing import Protocol
 from raft.core.membership import Configuration, ConfigurationError
 from raft.core.messages import Entry, EntryKind, ServerId
 from raft.machine import kv
+from raft.machine.sessions import Perform, decode_request, is_session_request
 from raft.wire import DecodeError
 
+Number = tuple[int, int]
+"""A session, and the number of a command in it."""
 
-def apply_command(values: dict[bytes, bytes], entry: Entry) -> None:
+
+def apply_command(values: dict[bytes, bytes], entry: Entry, performed: set[Number]) -> None:
     """Do to ``values`` what applying ``entry`` does to the machine.
 
-    What is not a command changes nothing there, and so neither here.
+    What is not a command changes nothing there, and so neither here; nor does a command that
+    its session has ``performed`` before: the client has sent it again (thesis §6.3).
     """
-    match _command(entry):
+    number, command = _command(entry)
+    if number is not None:
+        if number in performed:
+            return
+        performed.add(number)
+    match command:
         case kv.Put(key, value):
             values[key] = value
         case kv.Delete(key):
@@ -24,14 +34,20 @@ def apply_command(values: dict[bytes, bytes], entry: Entry) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _command(entry: Entry) -> kv.Command | None:
+def _command(entry: Entry) -> tuple[Number | None, kv.Command | None]:
     """Decode once what every server of the cluster applies."""
     if entry.kind is not EntryKind.COMMAND:
-        return None
+        return None, None
+    number, command = None, entry.data
     try:
-        return kv.decode_command(entry.data)
+        if is_session_request(command):
+            request = decode_request(command)
+            if not isinstance(request, Perform):
+                return None, None
+            number, command = (request.session, request.sequence), request.command
+        return number, kv.decode_command(command)
     except DecodeError:
-        return None
+        return number, None
 
 
 @lru_cache(maxsize=4096)

@@ -17,7 +17,7 @@ from raft.core.messages import (
 )
 from raft.frames import FollowerProgress, ServerState
 from raftviz.model import events as ev
-from raftviz.model.machine import apply_command
+from raftviz.model.machine import Number, apply_command
 
 LAB = ServerId(0)
 """The source of what the laboratory itself tells."""
@@ -79,6 +79,8 @@ class ServerView:
     timer_interval: float = 0.0
     kv: dict[bytes, bytes] = field(default_factory=dict)
     """The key-value machine: the applied commands, folded."""
+    performed: set[Number] = field(default_factory=set)
+    """The commands of clients' sessions among them: each takes effect once."""
     hidden: Index = Index(0)
     """What was applied up to here is not known: a snapshot stood for it before anybody told."""
     transferee: ServerId | None = None
@@ -215,6 +217,7 @@ class ServerView:
         self.leader = None
         self.commit_index = self.last_applied = Index(0)
         self.votes, self.progress, self.kv, self.hidden = {}, {}, {}, Index(0)
+        self.performed = set()
         self.timer_kind, self.timer_deadline, self.timer_interval = None, 0.0, 0.0
         self.refused = self.transferee = None
 
@@ -351,6 +354,7 @@ class ServerView:
 
     def _apply_anew(self, index: Index) -> None:
         self.kv, self.hidden, self.last_applied = {}, Index(0), Index(0)
+        self.performed = set()
         self._apply_to(index)
 
     def _apply_to(self, index: Index) -> None:
@@ -359,7 +363,7 @@ class ServerView:
             self.hidden = min(index, Index(known_from - 1))
         for applied in range(max(self.last_applied + 1, known_from), index + 1):
             if (entry := self.known_entry(applied)) is not None:
-                apply_command(self.kv, entry)
+                apply_command(self.kv, entry, self.performed)
         self.last_applied = index
 
     def _progress_changed(self, what: core.ProgressChanged) -> None:

@@ -175,6 +175,16 @@ def test_bug_29_servers_of_unequal_terms_and_logs_find_a_leader(
     assert network.core(2).commit_index == 3
 
 
+def test_bug_29_a_pre_vote_of_a_server_in_an_older_term_does_not_count() -> None:
+    """It is in an older term because nothing has told it of the new one: a new server, say."""
+    network = Network(2, pre_vote=True)
+    network.install(1, HardState(5), entries_of([5]))
+    network.fire(1)
+    network.settle()
+    assert network.leader == 1
+    assert terms(network) == {6}
+
+
 def test_bug_29_a_refused_pre_vote_brings_the_asker_up_to_the_term() -> None:
     network = Network(3, pre_vote=True)
     network.install(2, HardState(6), ())

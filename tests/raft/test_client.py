@@ -102,10 +102,12 @@ class Scripted:
 
 
 @asynccontextmanager
-async def cluster(*servers: Scripted, secret: bytes = SECRET) -> AsyncIterator[Raft]:
+async def cluster(
+    *servers: Scripted, secret: bytes = SECRET, sessions: bool = False
+) -> AsyncIterator[Raft]:
     addresses = {server.server: await server.start() for server in servers}
     try:
-        async with Raft(addresses, CLUSTER, secret) as raft:
+        async with Raft(addresses, CLUSTER, secret, sessions=sessions) as raft:
             yield raft
     finally:
         for server in servers:
@@ -192,7 +194,7 @@ async def test_a_server_that_accepts_but_says_nothing_is_passed_over(
 ) -> None:
     two = Scripted(TWO, says(Result(b"done")))
     servers = {ONE: mute, TWO: await two.start()}
-    async with Raft(servers, CLUSTER, SECRET) as raft:
+    async with Raft(servers, CLUSTER, SECRET, sessions=False) as raft:
         assert await ask(raft) == b"done"
     two.stop()
 
@@ -211,7 +213,7 @@ async def test_without_any_server_nothing_was_done() -> None:
     one = Scripted(ONE, says(Result(b"")))
     address = await one.start()
     one.stop()
-    async with Raft({ONE: address}, CLUSTER, SECRET) as raft:
+    async with Raft({ONE: address}, CLUSTER, SECRET, sessions=False) as raft:
         with pytest.raises(NoLeaderError, match=r"server 1: 127\.0\.0\.1:\d+: "):
             await raft.propose(b"c", timeout=0.3)
 
@@ -382,10 +384,10 @@ async def test_bug_52_another_secret_or_cluster_is_refused_with_the_reason(ask: 
         with pytest.raises(RefusedError, match="could not prove that it knows the secret"):
             await ask(raft)
         address = raft.servers[ONE]
-        async with Raft({ONE: address}, "other", SECRET) as other:
+        async with Raft({ONE: address}, "other", SECRET, sessions=False) as other:
             with pytest.raises(RefusedError, match="'test', the caller to 'other'"):
                 await ask(other)
-        async with Raft({TWO: address}, CLUSTER, SECRET) as other:
+        async with Raft({TWO: address}, CLUSTER, SECRET, sessions=False) as other:
             with pytest.raises(RefusedError, match="this is server 1, the caller wants 2"):
                 await ask(other)
     assert one.requests == []
@@ -495,7 +497,7 @@ async def test_closing_ends_what_is_under_way(mute: str) -> None:
     async with cluster(one) as raft:
         command = asyncio.create_task(raft.propose(b"c", timeout=None))
         query = asyncio.create_task(raft.read(b"q", timeout=None))
-        other = Raft({ONE: mute}, CLUSTER, SECRET)
+        other = Raft({ONE: mute}, CLUSTER, SECRET, sessions=False)
         connecting = asyncio.create_task(other.propose(b"c", timeout=None))
         await until(lambda: len(one.requests) == 2)
         raft.close()

@@ -236,10 +236,10 @@ def test_no_two_files_have_the_same_salt() -> None:
 
 
 def test_a_length_beyond_the_file_allocates_nothing() -> None:
-    """A whole head whose entries the crash lost: four thousand million bytes are not there."""
+    """A whole head whose entries the crash lost: the bytes of a whole disk are not there."""
     whole, states, _ = life()
     _, raw = log_file.decode_header(whole)
-    head = log_file._HEAD.pack(len(whole), 5, 0, 0, 2**32 - 1, 1, 0, 0) + bytes(4)
+    head = log_file._HEAD.pack(len(whole), 5, 0, 0, 2**40, 1, 0) + bytes(4)
     head += log_file._CHECK.pack(zlib.crc32(head, log_file.seed_of(raw)))
     disk = SimulatedDisk(files={LOG: whole + head})
     assert recover(disk) == (states[-1], log_file.BATCH_HEAD)
@@ -260,7 +260,7 @@ def test_entries_that_make_no_sense_are_damage(count: int, body: bytes, what: st
     seed = log_file.seed_of(raw)
     chain = list(log_file.Reader(whole, len(raw), seed).batches())[-1].chain
     padded = body + b"\xff" * (8 - len(body) % 8)
-    head = log_file._HEAD.pack(len(whole), 5, 0, 0, len(body), count, 0, zlib.adler32(padded))
+    head = log_file._HEAD.pack(len(whole), 5, 0, 0, len(body), count, zlib.adler32(padded))
     head += log_file._CHECK.pack(zlib.crc32(padded, zlib.crc32(head, chain)))
     head += log_file._CHECK.pack(zlib.crc32(head, seed))
     with pytest.raises(StorageDamaged, match=what):

@@ -37,6 +37,7 @@ from raft.core.messages import (
 )
 from raft.frames import FollowerProgress, ObservationsLost
 from raft.machine.kv import Delete, Put, encode_command
+from raft.machine.sessions import OpenSession, Perform, encode_request
 from raftviz.model.events import (
     ClockChanged,
     CommandGiven,
@@ -55,7 +56,7 @@ from raftviz.model.events import (
     ServerResumed,
     Warned,
 )
-from raftviz.model.machine import apply_command
+from raftviz.model.machine import apply_command, command_text
 from raftviz.model.view import (
     LANDED_KEPT,
     OPERATIONS_KEPT,
@@ -96,8 +97,9 @@ def heartbeat(src: int = 2, dst: int = 3) -> AppendEntries:
 
 def machine_after(entries: Iterable[Entry]) -> dict[bytes, bytes]:
     values: dict[bytes, bytes] = {}
+    performed: set[tuple[int, int]] = set()
     for entry in entries:
-        apply_command(values, entry)
+        apply_command(values, entry, performed)
     return values
 
 
@@ -338,6 +340,28 @@ def test_the_machine_is_the_fold_of_what_is_applied() -> None:
     assert view.commit_index == 6
     assert view.servers[S1].entry(3) == put(b"y", b"2")
     assert view.servers[S1].entry(0) is view.servers[S1].entry(7) is None
+
+
+def test_a_command_that_is_sent_again_in_its_session_takes_effect_once() -> None:
+    """Thesis §6.3; and what opens or keeps a session is not for the machine."""
+
+    def in_session(sequence: int, entry: Entry) -> Entry:
+        perform = Perform(1, sequence, 1, entry.data)
+        return Entry(Term(1), EntryKind.COMMAND, encode_request(perform))
+
+    first = in_session(1, put(b"x", b"1"))
+    opened = Entry(Term(1), EntryKind.COMMAND, encode_request(OpenSession()))
+    log = [opened, first, put(b"x", b"2"), first, in_session(2, put(b"y", b"3"))]
+    view = folded(
+        *cluster(3),
+        (1, EntriesAppended(Index(1), tuple(log))),
+        (1, CommitAdvanced(Index(5))),
+        (1, Applied(Index(2))),
+    )
+    assert view.servers[S1].kv == {b"x": b"1"}
+    view.apply(Stream().event((1, Applied(Index(5)))))
+    assert view.servers[S1].kv == {b"x": b"2", b"y": b"3"}
+    assert [command_text(entry) for entry in log] == ["open session", "x=1", "x=2", "x=1", "y=3"]
 
 
 def test_a_whole_state_replaces_everything() -> None:

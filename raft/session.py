@@ -1,0 +1,95 @@
+"""The client's side of exactly-once commands: one session for all of a handle's (thesis §6.3).
+
+A command goes out with a number, and as long as its answer is missing it goes out again with
+the same one, to whoever leads by then. The servers carry it out once and answer it every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from raft.asking import Asked, Asker, Limit
+from raft.codec import DecodeError
+from raft.errors import OutcomeUnknownError, RejectedError
+from raft.frames import Propose, Result
+from raft.machine.sessions import (
+    MAX_UNANSWERED,
+    Numbering,
+    OpenSession,
+    Performed,
+    SessionAnswer,
+    SessionOpened,
+    SessionRequest,
+    UnknownSession,
+    decode_answer,
+    encode_request,
+)
+
+
+class Session:
+    """Proposes commands in a session, which is opened with the first, and anew if it expires."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self._numbering: Numbering | None = None
+        self._opening = asyncio.Lock()
+        self._room = asyncio.Event()
+
+    async def propose(self, command: bytes, timeout: Limit) -> bytes:  # noqa: ASYNC109
+        """Have a command carried out, once; return what the state machine answered.
+
+        Raises what ``Asker.ask`` does; OutcomeUnknownError only when the time is up, or if the
+        session expired while the command's answer was missing.
+        """
+        request = Asked(Propose(b""), numbered=True)
+        async with self._asker.limited(request, timeout):
+            while True:
+                numbering = await self._open(request)
+                perform = numbering.number(command)
+                try:
+                    answer = await self._send(request, perform)
+                finally:
+                    # Answered, or given up: nobody asks for it again.
+                    numbering.answered(perform)
+                    self._room.set()
+                match answer:
+                    case Performed(data):
+                        return data
+                    case UnknownSession() if not request.unsure:
+                        # It has expired, and nothing was done; other commands may know already.
+                        if self._numbering is numbering:
+                            self._numbering = None
+                    case _:
+                        raise _error(answer)
+
+    async def _open(self, request: Asked) -> Numbering:
+        """Return a session that has room for a command."""
+        async with self._opening:
+            if self._numbering is None:
+                # A session that was opened without our knowing is used by nobody and expires.
+                opening = Asked(Propose(b""), numbered=True, heard=request.heard)
+                answer = await self._send(opening, OpenSession())
+                if not isinstance(answer, SessionOpened):
+                    raise _error(answer)
+                self._numbering = Numbering(answer.session)
+            while self._numbering.unanswered >= MAX_UNANSWERED:
+                self._room.clear()
+                await self._room.wait()
+            return self._numbering
+
+    async def _send(self, request: Asked, what: SessionRequest) -> SessionAnswer:
+        request.body = Propose(encode_request(what))
+        reply = await self._asker.ask_cluster(request)
+        assert isinstance(reply, Result)
+        try:
+            return decode_answer(reply.data)
+        except DecodeError as error:
+            raise RejectedError(f"these servers have no sessions: {error}") from None
+
+
+def _error(answer: SessionAnswer) -> RejectedError | OutcomeUnknownError:
+    if isinstance(answer, UnknownSession):
+        return OutcomeUnknownError(
+            "the session has expired, and with it what became of the command"
+        )
+    return RejectedError(f"the servers answered {type(answer).__name__}")
