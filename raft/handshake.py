@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import secrets
 import struct
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from raft.core.messages import ServerId
@@ -46,14 +45,17 @@ class HandshakeError(Exception):
 class Identity:
     """Who one end of a connection is, and the secret that proves it.
 
-    ``server`` is None for clients and observers. Raises ValueError when the cluster's name is
-    empty or over 200 bytes of UTF-8, or the secret is shorter than 16 bytes: a proof lets
-    whoever sees it try secrets at leisure, so they must be random and long.
+    ``server`` is None for clients and observers. ``address`` is where other servers reach this
+    one; it is not part of the proof, because whoever answers there must prove itself, too.
+    Raises ValueError when the cluster's name is empty or over 200 bytes of UTF-8, or the secret
+    is shorter than 16 bytes: a proof lets whoever sees it try secrets at leisure, so they must
+    be random and long.
     """
 
     cluster: str
     server: ServerId | None
     secret: bytes = field(repr=False)
+    address: str = ""
 
     def __post_init__(self) -> None:
         if not 0 < len(self.cluster.encode()) <= MAX_CLUSTER_SIZE:
@@ -81,6 +83,7 @@ class CallerHandshake:
             src=identity.server or ServerId(0),
             dst=dst,
             nonce=secrets.token_bytes(NONCE_SIZE),
+            address=identity.address if caller is Caller.PEER else "",
         )
         self._secret = identity.secret
 
@@ -106,12 +109,13 @@ class CallerHandshake:
 class ServerHandshake:
     """The called end: hand every frame to ``receive`` until ``complete``.
 
-    ``peers`` are the servers that may call as peers.
+    Any server of the cluster may call as a peer, even one that this server does not know: its
+    own configuration may be out of date, and it must hear of the newer one from somebody
+    (thesis §4.1).
     """
 
-    def __init__(self, identity: Identity, peers: Collection[ServerId]) -> None:
+    def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        self._peers = peers
         self._nonce = secrets.token_bytes(NONCE_SIZE)
         self.preamble: Preamble | None = None
         """Who calls; unproven until ``complete``."""
@@ -159,8 +163,8 @@ class ServerHandshake:
                 RefusalReason.WRONG_SERVER,
                 f"this is server {self._identity.server}, the caller wants {frame.dst}",
             )
-        if frame.caller is Caller.PEER and frame.src not in self._peers:
+        if frame.caller is Caller.PEER and frame.src in (0, self._identity.server):
             raise HandshakeError(
-                RefusalReason.UNKNOWN_PEER, f"there is no peer {frame.src} in this cluster"
+                RefusalReason.UNKNOWN_PEER, f"server {frame.src} cannot be a peer of this one"
             )
         return frame
