@@ -56,7 +56,7 @@ async def test_a_pre_candidate_looks_like_a_candidate_with_its_own_word(
         text = text_of(pilot)
         assert "◇ S1" in text
         assert "PRE-VOTE" in text
-        assert "●✗○ 1/2" in text
+        assert "+−· 1/2" in text
         assert "asks whether it could win an election in term 2" in text or size == NARROW
 
 

@@ -23,7 +23,7 @@ class Header(Panel):
             canvas.text(0, y, " " * canvas.width, palette.fill_panel)
         name, alive, term, leader = self._state()
         marks, time, rate, behind = self._marks(), self._time(), self._rate(), self._behind()
-        by_weight = [rate, behind, term, leader, alive, time, marks, name]
+        by_weight = [rate, behind, term, leader, alive, marks, time, name]
         if canvas.height > 1:
             by_weight.remove(marks)  # the second row says it in words
             if not self.seen.starting:
