@@ -20,32 +20,43 @@ FOUND_SOON = (
     "vote-twice",
     "vote-forgotten",
     "term-forgotten",
+    "answered-before-saved",
     "half-is-a-quorum",
     "even-half-is-a-quorum",
     "log-not-compared",
+    "log-compared-by-length",
     "higher-terms-ignored",
     "term-not-raised",
     "gaps-accepted",
     "conflict-kept",
     "always-truncates",
+    "older-terms-committed",
     "commit-beyond-match",
     "commit-goes-back",
+    "applied-twice",
     "read-before-noop",
+    "joint-committed-by-new-alone",
+    "changed-before-noop",
+    "changed-in-one-step",
+    "joint-left-early",
+    "pre-vote-raises-term",
+    "term-lowered-by-snapshot",
+    "stale-configuration-kept",
     "fixed-timeouts",
 )
 """Mutants that the first 30 seeds find."""
 
 FOUND_LATE = (
-    "log-compared-by-length",
     "stale-requests-accepted",
     "stale-replies-honoured",
-    "older-terms-committed",
+    "joint-elected-by-new-alone",
     "read-without-quorum",
 )
-"""Mutants that take up to 500 longer histories: the directed tests find them at once."""
+"""Mutants that take up to 300 longer histories: the directed tests find them at once."""
 
-# Not found at random: match-up-to-last-index and log-compared-as-vector need a scene that hardly
-# comes by chance; repeated-vote-refused, conflict-one-by-one and hint-not-used only cost time.
+# Not found at random: match-up-to-last-index, log-compared-as-vector, lease-from-reply,
+# disruption-obeyed and pre-vote-despite-leader need a scene that hardly comes by chance;
+# lagging-takes-over, repeated-vote-refused, conflict-one-by-one and hint-not-used only cost time.
 
 
 def live(seed: int, name: str | None = None, steps: int = STEPS) -> Simulation:
@@ -130,7 +141,7 @@ def test_random_histories_find_the_mutant(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FOUND_LATE)
 def test_many_long_histories_find_the_mutant(name: str) -> None:
-    assert first_seed_that_finds(name, range(500), 2 * STEPS) is not None
+    assert first_seed_that_finds(name, range(300), 2 * STEPS) is not None
 
 
 @pytest.mark.slow
