@@ -215,8 +215,10 @@ class Leadership:
             if self._state.config.check_quorum:
                 self._rounds_sent_at[self._round] = now
             self._confirm_round(now)
+        last_index = self._state.log.last_index
         for peer, progress in self.progress.items():
-            self._send(peer, progress, broadcast=broadcast)
+            if broadcast or progress.next_index <= last_index or progress.transfer is not None:
+                self._send(peer, progress, broadcast=broadcast)
 
     def send_last_appends(self, now: float) -> None:
         """Tell everybody what is committed, before stepping down."""

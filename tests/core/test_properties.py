@@ -1,20 +1,33 @@
-"""What holds for all values: quorums, logs, progress and the search for a conflict."""
+"""What holds for all values: quorums, configurations, logs, saves, progress, conflicts."""
 
 from __future__ import annotations
 
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, zip_longest
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from raft.core.log import HardState, Log, LogSlice
+from raft.core.membership import (
+    AddLearner,
+    AddVoter,
+    Change,
+    Configuration,
+    ConfigurationError,
+    Configurations,
+    Demote,
+    Remove,
+)
 from raft.core.messages import AppendEntriesReply, Mismatch
 from raft.core.progress import Progress, ProgressState, Window
 from raft.core.quorum import is_quorum, majority, quorum_value
 from raft.core.rules import Rules
+from raft.core.state import Saves
 from raft.testing.mutants import fails_with
 from raft.testing.network import Network, entries_of
+from raft.testing.safety import majorities_overlap
 
 INDEXES = st.integers(0, 12)
 TERM_LISTS = st.lists(st.integers(1, 5), max_size=12).map(sorted)
@@ -49,7 +62,139 @@ def test_the_quorum_value_is_the_highest_that_enough_servers_have_reached(
     assert quorum_value(matched, quorum) == max(reached)
 
 
+# --- Configurations ----------------------------------------------------------------------------
+
+SERVERS = st.integers(1, 6)
+CHANGES = st.lists(
+    st.one_of(*(st.builds(kind, SERVERS) for kind in (AddLearner, AddVoter, Demote, Remove))),
+    max_size=5,
+)
+CONFIGURATIONS = st.builds(
+    lambda voters, others, outgoing: Configuration(
+        tuple(sorted(voters)), tuple(sorted(others - voters)), tuple(sorted(outgoing))
+    ),
+    st.sets(SERVERS, min_size=1),
+    st.sets(SERVERS),
+    st.sets(SERVERS),
+)
+
+
+@given(CONFIGURATIONS, st.sets(SERVERS))
+def test_while_joint_a_quorum_is_more_than_half_of_both_sides(
+    configuration: Configuration, agreeing: set[int]
+) -> None:
+    sides = [set(configuration.voters)] + [set(configuration.outgoing)] * configuration.is_joint
+    naive = all(2 * len(side & agreeing) > len(side) for side in sides)
+    assert configuration.is_quorum(agreeing, majority) == naive
+
+
+@given(CONFIGURATIONS, st.dictionaries(SERVERS, INDEXES))
+def test_the_value_of_a_quorum_is_the_highest_that_a_quorum_has_reached(
+    configuration: Configuration, values: dict[int, int]
+) -> None:
+    reached = [
+        value
+        for value in range(13)
+        if configuration.is_quorum([s for s in values if values[s] >= value], majority)
+    ]
+    assert configuration.quorum_value(values, majority, 0) == max(reached, default=0)
+
+
+def reachable(rules: Rules, changes: list[list[Change]]) -> list[Configuration]:
+    """The configurations that these requests lead through, one after the other."""
+    now = Configuration((1, 2, 3))
+    steps = [now]
+    for request in changes:
+        try:
+            target = now.after(request)
+        except ConfigurationError:
+            continue
+        steps.append(rules.next_configuration(now, target))
+        if steps[-1].is_joint:
+            steps.append(steps[-1].left_joint())
+        now = steps[-1]
+        assert set(now.voters) == set(target.voters)
+        assert now == target
+    return steps
+
+
+@settings(derandomize=True, database=None, report_multiple_bugs=False)
+@given(st.lists(CHANGES, max_size=6))
+def check_neighbours(rules: Rules, changes: list[list[Change]]) -> None:
+    for one, other in pairwise(reachable(rules, changes)):
+        assert majorities_overlap(one, other), f"{one} → {other}"
+
+
+@fails_with("changed-in-one-step")
+def test_majorities_of_neighbouring_configurations_share_a_server(rules: Rules) -> None:
+    check_neighbours(rules)
+
+
+@given(CHANGES, st.dictionaries(SERVERS, st.text()))
+def test_a_configuration_is_in_order_and_survives_the_log(
+    changes: list[Change], addresses: dict[int, str]
+) -> None:
+    now = Configuration((1, 2, 3)).after(
+        [AddLearner(number, addresses.get(number, "")) for number in (4, 5)]
+    )
+    try:
+        target = now.after(changes)
+    except ConfigurationError:
+        return
+    for configuration in (target, now.next_step(target)):
+        assert Configuration.decode(configuration.encode()) == configuration
+        assert list(configuration.members) == sorted(set(configuration.members))
+        assert {server for server, _ in configuration.addresses} <= set(configuration.members)
+    assert not set(target.voters) & set(target.learners)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["append", "truncate", "compact"]), INDEXES)))
+def test_the_configuration_in_force_is_the_last_in_the_log(steps: list[tuple[str, int]]) -> None:
+    kept = Configurations(Configuration((1,)))
+    naive = {0: Configuration((1,))}
+    start = 0
+    for number, (step, index) in enumerate(steps, 2):
+        match step:
+            case "append":
+                index = max(naive) + 1 + index
+                naive[index] = Configuration((number,))
+                kept.append(index, naive[index])
+            case "truncate":
+                changed = index > start and max(naive) >= index
+                if index > start:
+                    naive = {i: c for i, c in naive.items() if i < index}
+                    assert kept.truncate(index) == changed
+            case "compact":
+                start = max(start, max(i for i in naive if i <= index))
+                kept.compact(index)
+        assert (kept.index, kept.latest) == (max(naive), naive[max(naive)])
+        for at in range(start, max(naive) + 3):
+            assert kept.at(at) == naive[max(i for i in naive if i <= at)]
+
+
 # --- Logs --------------------------------------------------------------------------------------
+
+
+@given(TERM_LISTS, st.integers(0, 12), st.integers(0, 14))
+def test_a_compacted_log_answers_as_the_whole_one_from_there_on(
+    terms: list[int], place: int, index: int
+) -> None:
+    whole, compacted = Log(entries_of(terms)), Log(entries_of(terms))
+    place = min(place, len(terms))
+    compacted.compact(place)
+    assert compacted.first_index == place + 1
+    assert (compacted.last_index, compacted.last_term) == (whole.last_index, whole.last_term)
+    assert compacted.term_at(index) == (whole.term_at(index) if index >= place else None)
+    assert compacted.entries(place + 1, index) == whole.entries(place + 1, index)
+    if place < index <= len(terms):
+        assert compacted.first_index_of_term_at(index) == max(
+            whole.first_index_of_term_at(index), place + 1
+        )
+    for term in range(7):
+        last = whole.last_index_of_term(term, index)
+        assert compacted.last_index_of_term(term, index) == (
+            last if last is not None and last >= place else None
+        )
 
 
 @given(TERM_LISTS, st.integers(-1, 14))
@@ -106,7 +251,115 @@ def test_a_slice_is_sound_if_terms_never_fall_and_no_entry_is_newer_than_its_lea
     assert piece.last_index == prev_index + len(terms)
 
 
+# --- Saves -------------------------------------------------------------------------------------
+
+
+class SavesOfALog(RuleBasedStateMachine):
+    """A log that grows and is cut, saves that complete late and in any order.
+
+    Every entry is another, so that none is taken for the one that stood there before.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.saves = Saves(HardState(), 0)
+        self.log: list[int] = []
+        self.disk: list[int] = []
+        self.handed_out: dict[int, tuple[HardState, int, list[int]]] = {}
+        self.reported: set[int] = set()
+        self.stored = HardState()
+        self.count = 0
+
+    @rule(count=st.integers(0, 3))
+    def append(self, count: int) -> None:
+        self.log += range(self.count, self.count + count)
+        self.count += count
+
+    @precondition(lambda self: self.log)
+    @rule(data=st.data())
+    def truncate(self, data: st.DataObject) -> None:
+        index = data.draw(st.integers(1, len(self.log)))
+        del self.log[index - 1 :]
+        self.saves.truncated(index)
+
+    @rule(term=st.integers(0, 3))
+    def take(self, term: int) -> None:
+        number = len(self.handed_out) + 1
+        hard_state = HardState(term)
+        first, rewrite = self.saves.take(number, hard_state, len(self.log))
+        assert not rewrite
+        self.handed_out[number] = hard_state, first, self.log[first - 1 :]
+        assert not self.saves.unsaved(len(self.log))
+
+    @precondition(lambda self: len(self.reported) < len(self.handed_out))
+    @rule(data=st.data())
+    def complete(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.handed_out.keys() - self.reported)))
+        self.reported.add(number)
+        self.saves.completed(number)
+
+    @invariant()
+    def what_counts_as_stored_is_on_disk(self) -> None:
+        # Only a beginning without gaps is sure to be there, whatever else was reported.
+        disk: list[int] = []
+        stored = HardState()
+        for number, (hard_state, first, entries) in self.handed_out.items():
+            if number not in self.reported:
+                break
+            if entries:
+                disk[first - 1 :] = entries
+            stored = hard_state
+        stable = self.saves.stable_index
+        assert self.log[:stable] == disk[:stable]
+        assert stable <= len(self.log)
+        assert self.saves.stable_hard_state == stored
+        if len(self.reported) == len(self.handed_out):
+            first_unsaved = next(
+                (i for i, (one, other) in enumerate(zip_longest(self.log, disk)) if one != other),
+                len(self.log),
+            )
+            assert stable <= first_unsaved
+            if not self.saves.unsaved(len(self.log)):
+                assert stable == len(self.log)
+
+
+TestSaves = SavesOfALog.TestCase
+
 # --- Progress ----------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(1, 4),
+    st.integers(1, 40),
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("send"), st.integers(0, 20)),
+            st.tuples(st.just("acknowledged"), INDEXES),
+            st.tuples(st.just("clear"), st.just(0)),
+        )
+    ),
+)
+def test_a_window_is_full_when_as_many_messages_or_bytes_are_out(
+    most: int, most_bytes: int, steps: list[tuple[str, int]]
+) -> None:
+    window = Window(most, most_bytes)
+    out: list[tuple[int, int]] = []
+    index = 0
+    for step, value in steps:
+        match step:
+            case "send" if not window.full:
+                index += 1
+                window.add(index, value)
+                out.append((index, value))
+            case "acknowledged":
+                window.acknowledged(value)
+                out = [(last, size) for last, size in out if last > value]
+            case "clear":
+                window.clear()
+                out = []
+        assert window.full == (len(out) >= most or sum(size for _, size in out) >= most_bytes)
+        assert len(out) <= most
+
 
 REPLIES = st.lists(
     st.one_of(

@@ -123,6 +123,14 @@ def test_rewriting_from_nothing_gives_the_same_file(path: Path, tmp_path: Path) 
         ("disk 2 slow", "S2 is down"),
         ("restart 7", "there is no S7"),
         ("disk 7 save", "there is no S7"),
+        ("transfer 3", "nobody leads"),
+        ("add 4", "nobody leads"),
+        ("add", "is not of the form `add N`"),
+        ("change remove 2 add", "is not of the form `change add N remove M …`"),
+        ("pre-vote maybe", "is not of the form `pre-vote on`"),
+        ("compact 1 keep", r"is not of the form `compact N \[keep COUNT\]`"),
+        ("cut 7", "there is no S7"),
+        ("lease-read 7", "there is no S7"),
     ],
 )
 def test_a_wrong_command_is_answered_with_what_would_be_right(command: str, answer: str) -> None:

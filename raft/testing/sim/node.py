@@ -312,9 +312,9 @@ class Node:
 
     def _arm(self, core: Core) -> None:
         # One wake-up at a time: most deadlines move on before they are reached.
-        due = max(self.clock.when(core.deadline), self._world.now)
+        due = self.clock.when(core.deadline)
         if due < self.wake_due:
-            self.wake_due = due
+            self.wake_due = due = max(due, self._world.now)
             self._world.wake_at(self, due)
 
     def _work_off(self, core: Core, ready: Ready) -> bool:
@@ -325,14 +325,18 @@ class Node:
         save = None
         if ready.hard_state is not None or ready.first_index or ready.snapshot is not None:
             save = Save(ready.hard_state, ready.first_index, ready.entries, ready.snapshot)
-        pending = _Pending(ready, save)
         more = False
-        if self.pending or (save is not None and (self._scenario.disk_delay or self.disk_slowness)):
-            self.pending.append(pending)
+        if save is None and not self.pending:
+            # Nothing to wait for, as for most.
+            core.persisted(ready.number, self.clock.at(world.now))
+            for message in ready.messages_after_persist:
+                world.send(self, message)
+        elif self.pending or self._scenario.disk_delay or self.disk_slowness:
+            self.pending.append(_Pending(ready, save))
             if len(self.pending) == 1:
                 self._begin_save()
-        elif self._finish(core, (pending,)):
-            more = save is not None
+        elif self._finish(core, (_Pending(ready, save),)):
+            more = True
         else:
             return False
         if ready.restore and ready.snapshot is not None:
