@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raft.core.core import Config, Core
 from raft.core.events import SnapshotInstalled
 from raft.core.log import HardState, Snapshot
 from raft.core.membership import AddLearner, AddVoter, Configuration, Remove
@@ -23,7 +24,7 @@ from raft.core.messages import (
 from raft.core.progress import ProgressState
 from raft.core.rules import Rules
 from raft.testing.mutants import fails_with
-from raft.testing.network import Network
+from raft.testing.network import Network, entries_of
 from tests.core.scenes import (
     arrive,
     change,
@@ -331,6 +332,17 @@ def test_what_follows_the_snapshot_in_the_log_is_kept() -> None:
         assert (core.log.prev_index, core.log.last_index, core.last_applied) == (2, 3, 2)
         network.crash(3)
         network.restart(3)
+
+
+def test_a_new_server_learns_the_first_members_from_a_snapshot_that_keeps_its_log() -> None:
+    """It was given entries 1 to 3, none of which is a configuration, and does not know any."""
+    core = Core(Config(4, ()), HardState(), (), Random(1), 0.0)
+    core.step(AppendEntries(1, 4, 1, 0, 0, entries_of([1, 1, 1]), 0), 0.0)
+    assert core.configuration.voters == ()
+    members = Configuration((1, 2, 3))
+    core.step(InstallSnapshot(1, 4, 1, 2, 1, members.encode(), 0, 0, 0, b""), 0.0)
+    assert (core.log.prev_index, core.log.last_index) == (2, 3)
+    assert core.configuration == members
 
 
 def test_bug_42_entries_that_a_snapshot_discarded_come_back_after_a_crash() -> None:
