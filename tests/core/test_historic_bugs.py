@@ -229,8 +229,9 @@ def ready(core: Core) -> Ready:
     return work
 
 
-def test_bug_37_a_window_of_lost_messages_stalls_replication() -> None:
-    network = cluster(Rules(), [], [], [])
+@pytest.mark.parametrize("most", [1, 2, 256])
+def test_bug_37_a_window_of_lost_messages_stalls_replication(most: int) -> None:
+    network = cluster(Rules(), [], [], [], max_inflight_messages=most)
     lead(network, 1, 2)
     for number in range(100):
         network.propose(1, b"%d" % number)

@@ -406,6 +406,22 @@ def test_bug_19_a_late_acknowledgement_makes_a_snapshot_needless() -> None:
     assert installed(network) == []
 
 
+def test_a_late_refusal_does_not_disturb_a_snapshot_on_its_way() -> None:
+    network = left_behind(snapshot_chunk_bytes=4)
+    refusal = None
+    network.fire(1)
+    for message in network.each(lambda message: {message.src, message.dst} == {1, 3}):
+        if isinstance(message, AppendEntriesReply):
+            refusal = message
+        if isinstance(message, InstallSnapshotReply):
+            break
+    progress = network.core(1).progress[3]
+    offset = progress.transfer.offset
+    assert refusal is not None
+    arrive(network, refusal)
+    assert (progress.state, progress.transfer.offset) == (ProgressState.SNAPSHOT, offset)
+
+
 def receiving(network: Network, pieces: int) -> list[InstallSnapshot]:
     """Let S3 receive these many pieces of S1's snapshot, and return them."""
     network.fire(1)
