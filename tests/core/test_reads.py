@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from raft.core.events import Role
 from raft.core.messages import (
     AppendEntries,
@@ -140,11 +142,11 @@ def test_bug_32_a_refusal_of_an_older_term_confirms_a_read() -> None:
     assert network.core(3).term == network.core(1).term == 3
     arrive(network, old)
     refusal = pick(network, AppendEntriesReply, 3, 1)
-    assert (refusal.term, refusal.outcome) == (3, StaleTerm())
+    assert (refusal.term, refusal.outcome, refusal.round) == (3, StaleTerm(), 0)
     network.take_trace()
     context = network.read(1)
     network.in_flight.clear()
-    arrive(network, refusal)
+    arrive(network, refusal, replace(refusal, round=old.round))
     assert context not in reads(network)
 
 
