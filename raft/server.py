@@ -281,8 +281,10 @@ class Server:
 
     def _fire_timer(self) -> None:
         self._timer = None
-        # The loop may wake a clock's tick too early; the timer is due all the same.
-        self.core.tick(max(self.clock.now(), self.core.deadline))
+        # After a pause a heartbeat may just have been read: then this timer is out of date.
+        if self._armed_for == self.core.deadline:
+            # The loop may wake a clock's tick too early; the timer is due all the same.
+            self.core.tick(max(self.clock.now(), self.core.deadline))
         self._schedule_turn()
 
     # --- Peers (called by the Listener) -----------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from raft.client import Raft
 from raft.codec import DecodeError
 from raft.core.messages import ServerId
-from raft.errors import RefusedError, UnreachableError
+from raft.errors import RaftError, RefusedError, UnreachableError
 from raft.frames import Consistency, Members, Status
 from raft.machine.kv import (
     Command,
@@ -86,16 +87,20 @@ async def _status(raft: Raft, options: Namespace) -> None:
         except UnreachableError as error:
             return error
 
-    servers = raft.servers
-    answers = await asyncio.gather(*map(ask, servers))
+    # Members that were added since may be missing among the servers that we were told of.
+    with contextlib.suppress(RaftError):
+        await raft.members(min(options.timeout, _LEARN_SECONDS))
+    servers = sorted(raft.servers.items())
+    answers = await asyncio.gather(*(ask(server) for server, _ in servers))
     rows = [_STATUS]
-    for (server, address), answer in zip(servers.items(), answers, strict=True):
+    for (server, address), answer in zip(servers, answers, strict=True):
         rows.append([str(server), address, *_in_words(address, answer)])
     _print_table(rows)
     if all(isinstance(answer, UnreachableError) for answer in answers):
         raise CannotError("no server answered")
 
 
+_LEARN_SECONDS = 1.0
 _STATUS = [
     *("server", "address", "role", "term", "vote", "leader"),
     *("last", "commit", "applied", "snapshot", "members"),

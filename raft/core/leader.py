@@ -165,7 +165,8 @@ class Leadership:
                 f"S{follower} acknowledges index {match_index} of a log of {state.log.last_index}"
             )
         progress.acknowledged(match_index)
-        self._hand_over_if_ready()
+        if follower == self.transferee:
+            self._hand_over_if_ready(follower)
 
     def _tell_progress(
         self, peer: ServerId, progress: Progress, before: tuple[Index, Index]
@@ -439,7 +440,7 @@ class Leadership:
             return Refused(Refusal.TRANSFERRING, f"leadership already goes to S{self.transferee}")
         self._set_transferee(target)
         self._transfer_deadline = now + self._state.config.election_timeout_max
-        self._hand_over_if_ready()
+        self._hand_over_if_ready(target)
         return None
 
     def _set_transferee(self, target: ServerId | None) -> None:
@@ -447,10 +448,8 @@ class Leadership:
             self.transferee = target
             self._state.emit(TransferChanged(target))
 
-    def _hand_over_if_ready(self) -> None:
-        state, target = self._state, self.transferee
-        if target is None:
-            return
+    def _hand_over_if_ready(self, target: ServerId) -> None:
+        state = self._state
         match_index = self.progress[target].match_index
         if state.rules.may_take_over(match_index, state.log.last_index):
             self._asked_to_elect = True

@@ -160,10 +160,13 @@ async def _read_address(process: Process) -> str:
 
 
 def last_words(errors: Path) -> str:
-    """Return the last line that a process wrote to its standard error, made safe to show."""
+    """Return the last line that a process wrote to its standard error, made safe to show.
+
+    What its log tells of the ordinary course of things is no reason for its end.
+    """
     with suppress(OSError):
         lines = errors.read_bytes()[-4096:].split(b"\n")
         for line in reversed(lines):
-            if line.strip():
+            if line.strip() and b" INFO " not in line:
                 return printable(line.strip(), 300)
     return ""

@@ -26,6 +26,7 @@ from raft.core.messages import (
     RequestVoteReply,
 )
 from raft.core.progress import ProgressState
+from raft.core.ready import Refusal, Refused
 from raft.core.rules import Rules
 from raft.testing.mutants import fails_with
 from raft.testing.network import Network, entries_of
@@ -228,8 +229,9 @@ def ready(core: Core) -> Ready:
     return work
 
 
-def test_bug_37_a_window_of_lost_messages_stalls_replication() -> None:
-    network = cluster(Rules(), [], [], [])
+@pytest.mark.parametrize("most", [1, 2, 256])
+def test_bug_37_a_window_of_lost_messages_stalls_replication(most: int) -> None:
+    network = cluster(Rules(), [], [], [], max_inflight_messages=most)
     lead(network, 1, 2)
     for number in range(100):
         network.propose(1, b"%d" % number)
@@ -255,6 +257,37 @@ def test_every_refusal_of_a_burst_makes_the_leader_send_all_of_it_again() -> Non
         arrive(network, late)
     again = [flight.message for flight in network.in_flight if flight.message.dst == 2]
     assert [message.prev_log_index for message in again] == list(range(2, 21))
+
+
+@pytest.mark.parametrize("options", [{"max_inflight_messages": 2}, {"max_inflight_bytes": 100}])
+def test_bug_37_acknowledgements_do_not_open_the_window_again(options: dict[str, int]) -> None:
+    network = Network(3, max_append_bytes=1, **options)
+    lead(network, 1, 2)
+    for number in range(20):
+        network.propose(1, b"%d" % number)
+        out = [f for f in network.in_flight if isinstance(f.message, AppendEntries)]
+        assert len(out) <= 2 * 4, "33 bytes and more are an entry"
+    network.settle()
+    assert network.core(1).commit_index == 21, "without any heartbeat"
+
+
+def test_a_leader_takes_no_more_than_it_may_have_uncommitted() -> None:
+    network = Network(3, max_uncommitted_bytes=10)
+    lead(network, 1, 2)
+    assert network.propose(1, b"x" * 50) == 2, "one command is always taken"
+    refused = network.propose(1, b"y")
+    assert refused == Refused(Refusal.BUSY, "50 bytes wait to be committed")
+    network.settle()
+    assert [network.propose(1, b"x" * 5) for _ in range(2)] == [3, 4]
+    assert isinstance(network.propose(1, b"x"), Refused)
+    # What is not committed yet counts for the next leader as well.
+    network.settle()
+    network.propose(1, b"z" * 9)
+    exchange(network, 1, 2)
+    network.crash(1)
+    network.in_flight.clear()
+    elect(network, 2, 3)
+    assert isinstance(network.propose(2, b"zz"), Refused)
 
 
 def test_bug_38_a_follower_that_has_everything_stays_probed() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from raft.core.events import Role
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
     ReadIndex,
     ReadIndexReply,
+    StaleTerm,
     TimeoutNow,
 )
 from raft.core.rules import Rules
@@ -121,6 +124,36 @@ def test_bug_32_a_repeated_question_of_the_same_read_is_confirmed_by_an_old_answ
     arrive(network, answer)
     told = [f.message.context for f in network.in_flight if isinstance(f.message, ReadIndexReply)]
     assert told == [7], "the first; the second 7 and the 8 wait for their own rounds"
+
+
+def test_bug_32_a_refusal_of_an_older_term_confirms_a_read() -> None:
+    """S3 refuses what S1 sent when it led term 1, and is in S1's present term by now."""
+    network = led()
+    for _ in range(5):
+        network.fire(1)
+    old = [f.message for f in network.in_flight if isinstance(f.message, AppendEntries)][-1]
+    assert (old.dst, old.round) == (3, 8)
+    network.in_flight.clear()
+    elect(network, 2, 3)
+    arrive(network, pick_append(network, 2, 1))
+    elect(network, 1, 2)
+    heartbeat(network, 1)
+    heartbeat(network, 1)
+    assert network.core(3).term == network.core(1).term == 3
+    arrive(network, old)
+    refusal = pick(network, AppendEntriesReply, 3, 1)
+    assert (refusal.term, refusal.outcome, refusal.round) == (3, StaleTerm(), 0)
+    network.take_trace()
+    context = network.read(1)
+    network.in_flight.clear()
+    arrive(network, refusal, replace(refusal, round=old.round))
+    assert context not in reads(network)
+
+
+def pick_append(network: Network, src: int, dst: int) -> AppendEntries:
+    """A heartbeat that one server sends another now."""
+    network.fire(src)
+    return pick(network, AppendEntries, src, dst)
 
 
 # --- At a follower -------------------------------------------------------------------------------

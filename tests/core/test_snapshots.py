@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raft.core.core import Config, Core
 from raft.core.events import SnapshotInstalled
 from raft.core.log import HardState, Snapshot
 from raft.core.membership import AddLearner, AddVoter, Configuration, Remove
@@ -23,7 +24,7 @@ from raft.core.messages import (
 from raft.core.progress import ProgressState
 from raft.core.rules import Rules
 from raft.testing.mutants import fails_with
-from raft.testing.network import Network
+from raft.testing.network import Network, entries_of
 from tests.core.scenes import (
     arrive,
     change,
@@ -333,6 +334,17 @@ def test_what_follows_the_snapshot_in_the_log_is_kept() -> None:
         network.restart(3)
 
 
+def test_a_new_server_learns_the_first_members_from_a_snapshot_that_keeps_its_log() -> None:
+    """It was given entries 1 to 3, none of which is a configuration, and does not know any."""
+    core = Core(Config(4, ()), HardState(), (), Random(1), 0.0)
+    core.step(AppendEntries(1, 4, 1, 0, 0, entries_of([1, 1, 1]), 0), 0.0)
+    assert core.configuration.voters == ()
+    members = Configuration((1, 2, 3))
+    core.step(InstallSnapshot(1, 4, 1, 2, 1, members.encode(), 0, 0, 0, b""), 0.0)
+    assert (core.log.prev_index, core.log.last_index) == (2, 3)
+    assert core.configuration == members
+
+
 def test_bug_42_entries_that_a_snapshot_discarded_come_back_after_a_crash() -> None:
     """What the disk has behind the snapshot must go, though nothing takes its place."""
     network = led(commands=0)
@@ -392,6 +404,22 @@ def test_bug_19_a_late_acknowledgement_makes_a_snapshot_needless() -> None:
     heartbeat(network, 1)
     assert network.core(3).last_applied == 4
     assert installed(network) == []
+
+
+def test_a_late_refusal_does_not_disturb_a_snapshot_on_its_way() -> None:
+    network = left_behind(snapshot_chunk_bytes=4)
+    refusal = None
+    network.fire(1)
+    for message in network.each(lambda message: {message.src, message.dst} == {1, 3}):
+        if isinstance(message, AppendEntriesReply):
+            refusal = message
+        if isinstance(message, InstallSnapshotReply):
+            break
+    progress = network.core(1).progress[3]
+    offset = progress.transfer.offset
+    assert refusal is not None
+    arrive(network, refusal)
+    assert (progress.state, progress.transfer.offset) == (ProgressState.SNAPSHOT, offset)
 
 
 def receiving(network: Network, pieces: int) -> list[InstallSnapshot]:

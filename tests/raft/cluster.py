@@ -13,8 +13,8 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from raft.errors import UnreachableError
 from raft.frames import Status
 from raft.machine.kv import Get, Put, Value, decode_answer, encode_command, encode_query
 from raft.secret import read_secret, write_secret
+from raft.transport import format_address, parse_address
 
 NAME = "test"
 PATIENCE = 30.0
@@ -84,18 +85,75 @@ def free_addresses(count: int) -> list[str]:
         return found
 
 
+class Relay:
+    """One way from a server to another: a TCP relay that can be cut."""
+
+    def __init__(self, destination: str) -> None:
+        self._host, self._port = parse_address(destination)
+        self._open: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self._cut = False
+
+    async def start(self) -> str:
+        """Listen, and return where."""
+        self._server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        return format_address(*self._server.sockets[0].getsockname())
+
+    def close(self) -> None:
+        """Break everything, for good."""
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """Break the connections, and accept none that lasts."""
+        self._cut = True
+        for end in self._open:
+            end.transport.abort()
+
+    def heal(self) -> None:
+        """Let connections through again."""
+        self._cut = False
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if self._cut:
+                raise ConnectionAbortedError
+            there, thither = await asyncio.open_connection(self._host, self._port)
+        except OSError:
+            writer.transport.abort()
+            return
+        ends = {writer, thither}
+        self._open |= ends
+        with suppress(OSError):
+            await asyncio.gather(self._pump(reader, thither), self._pump(there, writer))
+        for end in ends:
+            end.transport.abort()
+        self._open -= ends
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(64 * 1024):
+            writer.write(data)
+            await writer.drain()
+        writer.transport.abort()
+
+
 class RealCluster:
     """Servers 1 to ``size``, each a process with its own directory and address.
 
-    ``raft`` is a handle for the whole cluster; ``environment`` lets ``run`` find it.
+    ``raft`` is a handle for the whole cluster; ``environment`` lets ``run`` find it. ``options``
+    are further ones of ``raft serve``; ``program`` is run in the place of ``raft``.
     """
 
-    def __init__(self, directory: Path, size: int = 3) -> None:
+    def __init__(
+        self, directory: Path, size: int = 3, options: Sequence[str] = (), program: str = "raft"
+    ) -> None:
         self.directory = directory
         self.secret_file = directory / "secret"
         write_secret(self.secret_file)
         ids = [ServerId(number) for number in range(1, size + 1)]
         self.addresses = dict(zip(ids, free_addresses(size), strict=True))
+        self.founders = tuple(ids)
         self.raft = Raft(self.addresses, NAME, read_secret(self.secret_file))
         self.environment = {
             "RAFT_CLUSTER": NAME,
@@ -103,6 +161,10 @@ class RealCluster:
             "RAFT_SERVERS": ",".join(f"{id}={at}" for id, at in self.addresses.items()),
         }
         self.processes: dict[ServerId, Process] = {}
+        self.options = tuple(options)
+        self.program = program
+        self.ways: dict[tuple[ServerId, ServerId], str] = {}
+        """Where a server finds another, if not at its address."""
 
     async def __aenter__(self) -> RealCluster:
         await asyncio.gather(*map(self.start, self.addresses))
@@ -121,12 +183,12 @@ class RealCluster:
 
     async def start(self, server: ServerId) -> None:
         """Start a server and wait until it listens."""
-        peers = [(id, at) for id, at in self.addresses.items() if id != server]
         with self.log_file(server).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "raft", "serve", "--id", str(server)),
+                *(sys.executable, "-m", self.program, "serve", "--id", str(server)),
                 *("--listen", self.addresses[server], "--data", str(self.data(server))),
-                *(argument for id, at in peers for argument in ("--peer", f"{id}={at}")),
+                *self._others(server),
+                *self.options,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=PIPE,
                 stderr=log,
@@ -141,6 +203,19 @@ class RealCluster:
             "pid": process.pid,
             "address": self.addresses[server],
         }
+
+    def _others(self, server: ServerId) -> list[str]:
+        if server not in self.founders:
+            return ["--join"]
+        others = [other for other in self.founders if other != server]
+        ways = [(other, self.ways.get((server, other), self.addresses[other])) for other in others]
+        return [argument for other, at in ways for argument in ("--peer", f"{other}={at}")]
+
+    async def start_new(self, server: ServerId) -> str:
+        """Start a server that belongs to no cluster yet; return its address."""
+        (self.addresses[server],) = free_addresses(1)
+        await self.start(server)
+        return self.addresses[server]
 
     async def stop(self, server: ServerId, how: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal that ends the server; return its exit status (negative: the signal)."""
@@ -161,15 +236,18 @@ class RealCluster:
         self.processes[server].send_signal(signal.SIGCONT)
 
     async def statuses(self) -> dict[ServerId, Status]:
-        """Return the status of every server that answers."""
-        answers = await asyncio.gather(*map(self._status, self.addresses))
+        """Return the status of every running server that answers."""
+        answers = await asyncio.gather(*map(self.status, list(self.processes)))
         return {answer.server: answer for answer in answers if answer is not None}
 
-    async def _status(self, server: ServerId) -> Status | None:
-        try:
-            return await self.raft.status(server, timeout=1.0)
-        except UnreachableError:
-            return None
+    async def status(self, server: ServerId) -> Status | None:
+        """Return the status of a server, None if it does not answer."""
+        line = Raft({server: self.addresses[server]}, NAME, read_secret(self.secret_file))
+        async with line:
+            try:
+                return await line.status(server, timeout=1.0)
+            except UnreachableError:
+                return None
 
     async def leader(self) -> Status:
         """Wait until one server leads a majority that knows it; return the leader's status."""
@@ -178,7 +256,7 @@ class RealCluster:
             statuses = await self.statuses()
             for status in statuses.values():
                 followers = [s for s in statuses.values() if s.leader == status.server]
-                majority = len(self.addresses) // 2 + 1
+                majority = len(status.voters) // 2 + 1
                 if status.role is Role.LEADER and len(followers) >= majority:
                     return status
             return None

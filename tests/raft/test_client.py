@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from raft import asking
 from raft.client import Raft
-from raft.core.events import Role
-from raft.core.messages import Index, Message, ServerId, Term
+from raft.core.messages import ServerId
 from raft.errors import (
     NoLeaderError,
     NotLeaderError,
@@ -25,93 +22,30 @@ from raft.errors import (
 from raft.frames import (
     ClientReply,
     ClientRequest,
-    Control,
     NotLeader,
     OutcomeUnknown,
     Propose,
     Read,
     Rejected,
     Reply,
-    Request,
     Result,
-    Status,
 )
-from raft.transport import Connection, Identity, Listener
-
-CLUSTER = "test"
-SECRET = b"s" * 32
-ONE, TWO, THREE = ServerId(1), ServerId(2), ServerId(3)
-
-Script = Callable[[ClientRequest, Connection], Reply | None]
-
-
-def status(server: ServerId) -> Status:
-    return Status(
-        *(server, Role.FOLLOWER, Term(1), None, None, Index(0), Term(0), Index(0), Index(0)),
-        *(Index(0), Index(0), (ONE, TWO), (), ()),
-    )
-
-
-def says(reply: Reply) -> Script:
-    return lambda request, connection: reply
-
-
-def silent(request: ClientRequest, connection: Connection) -> None:
-    """Take a request and never answer, like a server that is paused in the middle of it."""
-
-
-def hangs_up(request: ClientRequest, connection: Connection) -> None:
-    connection.close("crashed")
-
-
-class Scripted:
-    """A server that is all transport: what it answers is up to ``script``."""
-
-    def __init__(self, server: ServerId, script: Script, secret: bytes = SECRET) -> None:
-        self.server = server
-        self.script = script
-        self.requests: list[ClientRequest] = []
-        self.connections: set[Connection] = set()
-        self.asked = asyncio.Event()
-        self._listener = Listener(Identity(CLUSTER, server, secret), self)
-
-    async def start(self) -> str:
-        return await self._listener.start("127.0.0.1:0")
-
-    def stop(self) -> None:
-        self._listener.close()
-
-    @property
-    def bodies(self) -> list[Request]:
-        return [request.body for request in self.requests]
-
-    def client_request(self, connection: Connection, request: ClientRequest) -> None:
-        self.requests.append(request)
-        self.connections.add(connection)
-        self.asked.set()
-        reply = self.script(request, connection)
-        if reply is not None:
-            connection.send(ClientReply(request.id, reply))
-
-    def connection_lost(self, connection: Connection) -> None: ...
-    def peer_attached(self, peer: ServerId, address: str) -> None: ...
-    def peer_lost(self, peer: ServerId) -> None: ...
-    def peer_message(self, message: Message) -> None: ...
-    def observer_attached(self, connection: Connection) -> None: ...
-    def control(self, connection: Connection, control: Control) -> None: ...
-
-
-@asynccontextmanager
-async def cluster(
-    *servers: Scripted, secret: bytes = SECRET, sessions: bool = False
-) -> AsyncIterator[Raft]:
-    addresses = {server.server: await server.start() for server in servers}
-    try:
-        async with Raft(addresses, CLUSTER, secret, sessions=sessions) as raft:
-            yield raft
-    finally:
-        for server in servers:
-            server.stop()
+from raft.transport import Connection
+from tests.raft.scripted import (
+    CLUSTER,
+    ONE,
+    SECRET,
+    THREE,
+    TWO,
+    Script,
+    Scripted,
+    cluster,
+    hangs_up,
+    says,
+    silent,
+    status,
+    until,
+)
 
 
 @pytest.fixture
@@ -119,11 +53,6 @@ def mute() -> Iterator[str]:
     """Listen like a paused process: the kernel accepts connections, and nobody reads them."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PATIENCE", 0.05)
 
 
 Ask = Callable[[Raft], Awaitable[bytes]]
@@ -508,9 +437,3 @@ async def test_closing_ends_what_is_under_way(mute: str) -> None:
             await query
         with pytest.raises(RaftError, match="the client was closed"):
             await connecting
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0)

@@ -701,6 +701,46 @@ class TestPeerLink:
         assert two.messages_sent == site.listener.peer_messages_received == 1000
         assert site.attached == [2]
 
+    async def test_any_server_of_the_cluster_is_heard_and_says_where_it_is(self, site, cleanup):
+        """A server may lag behind the configuration in which a caller joined (thesis §4.1)."""
+        stranger = dataclasses.replace(identity(77), address="127.0.0.1:7077")
+        two = PeerLink(stranger, 1, site.address)
+        two.start()
+        cleanup.callback(two.close)
+        await site.until(lambda: site.attached)
+        assert site.addresses == {77: "127.0.0.1:7077"}
+
+    async def test_nobody_but_a_peer_says_where_it_is(self):
+        someone = dataclasses.replace(identity(), address="127.0.0.1:7077")
+        assert CallerHandshake(someone, Caller.CLIENT, 1).preamble.address == ""
+
+    async def test_the_end_of_a_peers_connection_is_told_unless_it_has_a_newer_one(
+        self, site, dial
+    ):
+        first = await (await dial(site)).prove()
+        await site.until(lambda: site.attached == [2])
+        second = await (await dial(site)).prove()
+        await site.until(lambda: site.attached == [2, 2])
+        await first.until(lambda: first.closed)
+        assert site.gone == []
+        second.transport.close()
+        await site.until(lambda: site.gone == [2])
+
+    async def test_peers_are_counted_like_all_callers(self, site, dial, monkeypatch):
+        monkeypatch.setattr(transport, "MAX_CALLERS", 2)
+        for src in (2, 3):
+            await (await dial(site)).prove(src=src)
+        await site.until(lambda: site.attached == [2, 3])
+        full = await dial(site)
+        full.say(CallerHandshake(identity(4), Caller.PEER, 1).preamble)
+        refusal = await full.refusal()
+        assert (refusal.reason, refusal.detail) == (
+            RefusalReason.BUSY,
+            "2 peers are connected already",
+        )
+        await (await dial(site)).prove(src=3)
+        await site.until(lambda: site.attached == [2, 3, 3])
+
     async def test_what_is_sent_in_one_turn_leaves_in_one_piece(self, site, link, monkeypatch):
         pieces = []
         write = Connection.write
