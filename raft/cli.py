@@ -404,6 +404,18 @@ def _add_serve(commands: Commands) -> None:
         help="where the others reach this server, if not where it listens",
     )
     add("--data", type=Path, required=True, metavar="DIR", help="the directory of this server")
+    _add_behaviour(serve)
+    add("--seed", type=int, metavar="N", help="draw the same election timeouts in every run")
+    add(
+        "--attended",
+        action="store_true",
+        help="stop when standard input ends; time stands still until an observer sets the clock",
+    )
+
+
+def _add_behaviour(serve: argparse.ArgumentParser) -> None:
+    """Add what a server does when: elections, heartbeats, snapshots."""
+    add = serve.add_argument
     add(
         "--election-timeout",
         type=_durations,
@@ -444,10 +456,4 @@ def _add_serve(commands: Commands) -> None:
         action="store_false",
         help="let a leader lead on that hears from no majority, and others vote against one "
         "that they hear; there are no lease reads then",
-    )
-    add("--seed", type=int, metavar="N", help="draw the same election timeouts in every run")
-    add(
-        "--attended",
-        action="store_true",
-        help="stop when standard input ends; time stands still until an observer sets the clock",
     )
