@@ -10,19 +10,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from raft.applying import SnapshotPolicy
     from raft.client import Raft
     from raft.core.core import Config, Core
+    from raft.core.membership import AddLearner, AddVoter, Demote, Remove
     from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
+    from raft.core.ready import Refusal
     from raft.errors import (
+        BusyError,
+        ChangeInProgressError,
+        ConfigurationMovedError,
+        DeclinedError,
+        GivenUpError,
+        ImpossibleError,
+        LaggingError,
+        NoCommitYetError,
         NoLeaderError,
         NotLeaderError,
         OutcomeUnknownError,
         RaftError,
         RefusedError,
         RejectedError,
+        TransferringError,
         UnreachableError,
     )
-    from raft.frames import Status
+    from raft.frames import Consistency, Members, Status
     from raft.machine.base import StateMachine
     from raft.machine.kv import KeyValue
     from raft.server import Server, ServerConfig
@@ -31,48 +43,77 @@ if TYPE_CHECKING:
     from raft.storage.wal import Wal
 
 __all__ = [
+    "AddLearner",
+    "AddVoter",
+    "BusyError",
+    "ChangeInProgressError",
     "Config",
+    "ConfigurationMovedError",
+    "Consistency",
     "Core",
+    "DeclinedError",
+    "Demote",
     "Entry",
     "EntryKind",
+    "GivenUpError",
+    "ImpossibleError",
     "Index",
     "KeyValue",
+    "LaggingError",
     "LogStore",
+    "Members",
     "MemoryStore",
+    "NoCommitYetError",
     "NoLeaderError",
     "NotLeaderError",
     "OutcomeUnknownError",
     "Raft",
     "RaftError",
+    "Refusal",
     "RefusedError",
     "RejectedError",
+    "Remove",
     "Server",
     "ServerConfig",
     "ServerId",
+    "SnapshotPolicy",
     "StateMachine",
     "Status",
     "StorageDamaged",
     "StorageError",
     "Term",
+    "TransferringError",
     "UnreachableError",
     "Wal",
 ]
 
 # Importing ``raft.core`` runs this file first, and the core must load nothing but itself.
 _HOMES = {
+    "raft.applying": ("SnapshotPolicy",),
     "raft.client": ("Raft",),
     "raft.core.core": ("Config", "Core"),
+    "raft.core.membership": ("AddLearner", "AddVoter", "Demote", "Remove"),
     "raft.core.messages": ("Entry", "EntryKind", "Index", "ServerId", "Term"),
+    "raft.core.ready": ("Refusal",),
     "raft.errors": (
+        "BusyError",
+        "ChangeInProgressError",
+        "ConfigurationMovedError",
+        "DeclinedError",
+        "GivenUpError",
+        "ImpossibleError",
+        "LaggingError",
+        "NoCommitYetError",
         "NoLeaderError",
         "NotLeaderError",
         "OutcomeUnknownError",
         "RaftError",
         "RefusedError",
         "RejectedError",
+        "TransferringError",
         "UnreachableError",
     ),
-    "raft.frames": ("Status",),
+    "raft.frames": ("Consistency", "Members", "Status"),
     "raft.machine.base": ("StateMachine",),
     "raft.machine.kv": ("KeyValue",),
     "raft.server": ("Server", "ServerConfig"),

@@ -404,7 +404,7 @@ def _add_serve(commands: Commands) -> None:
         help="where the others reach this server, if not where it listens",
     )
     add("--data", type=Path, required=True, metavar="DIR", help="the directory of this server")
-    _add_protocol(serve)
+    _add_behaviour(serve)
     add("--seed", type=int, metavar="N", help="draw the same election timeouts in every run")
     add(
         "--attended",
@@ -413,8 +413,8 @@ def _add_serve(commands: Commands) -> None:
     )
 
 
-def _add_protocol(serve: argparse.ArgumentParser) -> None:
-    """Add how the server takes part: its times, its snapshots, its caution."""
+def _add_behaviour(serve: argparse.ArgumentParser) -> None:
+    """Add what a server does when: elections, heartbeats, snapshots."""
     add = serve.add_argument
     add(
         "--election-timeout",

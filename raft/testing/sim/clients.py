@@ -66,6 +66,8 @@ class Client:
     def turn(self) -> None:
         """Begin an operation, try again, or give up: what it is time for."""
         world = self._world
+        if self._clients.over:
+            return
         if self.current is not None and world.now >= self._gives_up:
             self._server = None
             # In a session the same command may be sent again: it takes effect once.
@@ -144,7 +146,7 @@ class Client:
                 self._give_up()
 
     def _again(self, operation: Operation) -> None:
-        if operation is self.current:
+        if operation is self.current and not self._clients.over:
             self._send(operation)
 
 
@@ -155,6 +157,9 @@ class Clients:
         self.world = world
         self.history: list[Operation] = []
         self.open = True
+        """They still begin operations."""
+        self.over = False
+        """They ask for nothing any more."""
         self._most = most
         self._keys = world.scenario.keys
         self.clients = [Client(number, self) for number in range(world.scenario.clients)]

@@ -37,7 +37,7 @@ def settle(world: World) -> None:
 
 
 def _heal(world: World) -> None:
-    world.clients.open = False
+    world.clients.over = True
     world.network.heal(QUIET_DELAY)
     world.nemesis.enabled = False
     for node in world.nodes.values():
