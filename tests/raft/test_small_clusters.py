@@ -445,6 +445,7 @@ async def test_a_heartbeat_that_was_read_after_a_pause_counts_before_the_timer_t
         follower.server.peer_message(beat)
         follower.server._fire_timer()
         assert follower.server.core.role is Role.FOLLOWER
+        follower.server._turn()
         follower.server._fire_timer()
         assert follower.server.core.role is Role.PRE_CANDIDATE, "and now it is due"
 
