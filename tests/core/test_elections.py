@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from raft.core.core import Config, Core
-from raft.core.events import Role, RoleChanged, RoleReason
+from raft.core.events import PreVoteCast, Role, RoleChanged, RoleReason
 from raft.core.log import HardState
 from raft.core.membership import AddLearner, AddVoter, Demote, Remove
 from raft.core.messages import (
@@ -121,6 +121,15 @@ def test_a_pre_vote_is_refused_for_the_reasons_of_a_vote() -> None:
     reply = pick(network, RequestPreVoteReply, 1, 3)
     assert (reply.term, reply.election_term, reply.outcome) == (2, 3, Granted())
     assert network.core(1).voted_for is None
+
+
+def test_what_is_decided_about_a_pre_vote_is_told_to_whoever_watches() -> None:
+    network = led(pre_vote=True)
+    network.take_trace()
+    arrive(network, RequestPreVote(3, 2, 2, 9, 9))
+    assert [h.what for h in network.take_trace() if isinstance(h.what, PreVoteCast)] == [
+        PreVoteCast(2, 3, LeaderAlive(1))
+    ]
 
 
 def test_a_pre_vote_may_be_given_to_many() -> None:
