@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from raft.core.core import Config, Core
-from raft.core.events import MessageIgnored, Role
+from raft.core.events import MessageIgnored, Role, RoleChanged, RoleReason, TimerKind
 from raft.core.log import HardState, InvariantViolation
 from raft.core.messages import (
     AlreadyVoted,
