@@ -49,7 +49,7 @@ def refuse_if_disruptive(state: State, request: RequestVote, now: float) -> bool
     if not state.config.check_quorum:
         return False
     alive = _leader_alive(state, request, now)
-    if alive is None or not state.rules.is_disruptive(request, alive):
+    if alive is None or not state.rules.is_disruptive(request):
         return False
     _answer_vote(state, request, alive)
     return True

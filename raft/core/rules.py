@@ -234,14 +234,14 @@ class Rules:
 
     # --- Pre-votes and disruption (thesis §4.2.3, §9.6) ------------------------------------------
 
-    def is_disruptive(self, request: RequestVote, alive: LeaderAlive | None) -> bool:
-        """Tell whether a vote must be refused, term and all, because a leader is ``alive``.
+    def is_disruptive(self, request: RequestVote) -> bool:
+        """Tell whether a vote must be refused, term and all, because a leader is alive.
 
         A server that was removed, or cut off, hears no heartbeats; its requests must not unseat
         a leader that the others hear (§6; thesis §4.2.3). One that the leader itself asked to
         take over does not disrupt.
         """
-        return alive is not None and not request.transfer
+        return not request.transfer
 
     def term_after_pre_vote(self, asked: Term, current_term: Term) -> Term:
         """Return the term of a server that was asked for a pre-vote: its own, as before."""

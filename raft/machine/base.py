@@ -29,7 +29,11 @@ class StateMachine(Protocol):
         """Answer from the present state without changing it."""
 
     def snapshot(self) -> bytes:
-        """Return the whole state."""
+        """Return the whole state.
+
+        Called in a thread of its own. Nothing is applied or restored meanwhile, but queries may
+        be answered.
+        """
 
     def restore(self, snapshot: bytes) -> None:
         """Replace the whole state by one that ``snapshot`` returned."""

@@ -324,7 +324,7 @@ class DisruptionObeyed(Rules):
     Servers that were removed unseat one leader after the other, and leases protect nothing.
     """
 
-    def is_disruptive(self, request: RequestVote, alive: LeaderAlive | None) -> bool:
+    def is_disruptive(self, request: RequestVote) -> bool:
         return False
 
 

@@ -10,7 +10,17 @@ from random import Random
 import pytest
 
 from raft.core.core import Config, Core
-from raft.core.events import Role, RoleChanged, RoleReason
+from raft.core.events import (
+    MessageIgnored,
+    PreVoteCast,
+    PreVoteReceived,
+    Role,
+    RoleChanged,
+    RoleReason,
+    TimerArmed,
+    TimerKind,
+    VoteReceived,
+)
 from raft.core.log import HardState
 from raft.core.membership import AddLearner, AddVoter, Demote, Remove
 from raft.core.messages import (
@@ -121,6 +131,15 @@ def test_a_pre_vote_is_refused_for_the_reasons_of_a_vote() -> None:
     reply = pick(network, RequestPreVoteReply, 1, 3)
     assert (reply.term, reply.election_term, reply.outcome) == (2, 3, Granted())
     assert network.core(1).voted_for is None
+
+
+def test_what_is_decided_about_a_pre_vote_is_told_to_whoever_watches() -> None:
+    network = led(pre_vote=True)
+    network.take_trace()
+    arrive(network, RequestPreVote(3, 2, 2, 9, 9))
+    assert [h.what for h in network.take_trace() if isinstance(h.what, PreVoteCast)] == [
+        PreVoteCast(2, 3, LeaderAlive(1))
+    ]
 
 
 def test_a_pre_vote_may_be_given_to_many() -> None:
@@ -474,3 +493,46 @@ def test_acknowledgements_keep_a_leader_in_office_whatever_they_say() -> None:
         network.in_flight.clear()
         arrive(network, AppendEntriesReply(2, 1, 1, Appended(1)))
     assert network.core(1).role is Role.LEADER
+
+
+# --- What watchers are told ----------------------------------------------------------------------
+
+
+def told(network: Network, server: int, kind: type) -> list[object]:
+    """What a server told of this kind since the last look."""
+    return [h.what for h in network.take_trace() if h.server == server and isinstance(h.what, kind)]
+
+
+def test_a_candidate_tells_of_every_answer() -> None:
+    network = cluster(Rules(), [1], [1, 1], [])
+    network.fire(1)
+    network.settle()
+    assert told(network, 1, VoteReceived) == [
+        VoteReceived(2, 1, Granted()),
+        VoteReceived(2, 2, LogBehind(2, 1)),
+        VoteReceived(2, 3, Granted()),
+    ]
+
+
+def test_a_pre_candidate_tells_of_every_answer_to_its_question() -> None:
+    network = cluster(Rules(), [1], [1, 1], [1, 1, 1], pre_vote=True)
+    network.fire(1)
+    network.settle()
+    assert told(network, 1, PreVoteReceived) == [
+        PreVoteReceived(2, 1, Granted()),
+        PreVoteReceived(2, 2, LogBehind(2, 1)),
+        PreVoteReceived(2, 3, LogBehind(3, 1)),
+    ]
+    arrive(network, RequestPreVoteReply(2, 1, 1, 7, Granted()))
+    assert told(network, 1, MessageIgnored) == [
+        MessageIgnored(2, "RequestPreVoteReply", "it is about term 7")
+    ]
+
+
+def test_a_timer_tells_when_it_fires() -> None:
+    network = led()
+    network.take_trace()
+    network.fire(1)
+    (armed,) = told(network, 1, TimerArmed)
+    core = network.core(1)
+    assert armed == TimerArmed(TimerKind.HEARTBEAT, core.deadline, core.timer_interval)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from raft.core.events import Role, TimerKind
+from raft.core.events import MessageIgnored, Role, TimerKind
 from raft.core.log import HardState, InvariantViolation
 from raft.core.messages import (
     AlreadyVoted,
@@ -625,7 +625,14 @@ def test_a_request_that_no_leader_could_send_is_ignored():
         append(3, 2, 2, [4]),  # an entry from a later term
         append(3, 0, 2),  # a term before the first entry
     ]
+    network.take_trace()
     assert hear(network, *impossible) == []
+    ignored = [h.what for h in network.take_trace() if isinstance(h.what, MessageIgnored)]
+    assert [event.reason for event in ignored] == [
+        "terms fall from 2 to 1 at index 2",
+        "an entry of term 4 is newer than its leader's term 3",
+        "entry 0 cannot have term 2",
+    ]
     assert terms(network) == [1, 2]
 
 

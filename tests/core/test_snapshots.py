@@ -25,6 +25,7 @@ from raft.core.progress import ProgressState
 from raft.core.rules import Rules
 from raft.testing.mutants import fails_with
 from raft.testing.network import Network, entries_of
+from raft.testing.safety import Disk
 from tests.core.scenes import (
     arrive,
     change,
@@ -343,6 +344,22 @@ def test_a_new_server_learns_the_first_members_from_a_snapshot_that_keeps_its_lo
     core.step(InstallSnapshot(1, 4, 1, 2, 1, members.encode(), 0, 0, 0, b""), 0.0)
     assert (core.log.prev_index, core.log.last_index) == (2, 3)
     assert core.configuration == members
+
+
+def test_what_a_snapshot_stands_for_is_not_stored_a_second_time() -> None:
+    """Entries 1 to 5 are not handed out yet when a snapshot up to 3 comes."""
+    core = Core(Config(2, (1, 2, 3)), HardState(), (), Random(1), 0.0)
+    entries = entries_of([1] * 5)
+    core.step(AppendEntries(1, 2, 1, 0, 0, entries, 0), 0.0)
+    members = Configuration((1, 2, 3)).encode()
+    core.step(InstallSnapshot(1, 2, 1, 3, 1, members, 0, 0, 0, b""), 0.0)
+    ready = core.ready(0.0)
+    assert ready is not None
+    assert (ready.snapshot.index, ready.restore) == (3, True)
+    assert (ready.first_index, ready.entries) == (4, entries[3:])
+    disk = Disk()
+    disk.save(ready)
+    assert (disk.log.prev_index, disk.log.last_index) == (3, 5)
 
 
 def test_bug_42_entries_that_a_snapshot_discarded_come_back_after_a_crash() -> None:

@@ -217,6 +217,14 @@ async def test_a_learner_has_the_log_and_no_vote(cluster: RealCluster) -> None:
     assert added.out.decode().startswith("server 4 is a learner\nserver ")
     await cluster.put(b"x", b"1")
     assert (await cluster.command("get", "x", "--stale", "--server", f"4={address}")).out == b"1"
+    await cluster.kill(ServerId(4))
+    await cluster.start(ServerId(4))
+    await cluster.put(b"x", b"2")
+
+    async def is_back() -> bool:
+        return await value_at(cluster, ServerId(4), Consistency.STALE) == b"2"
+
+    await eventually(is_back, "it knows its cluster after a restart, too")
     for server in cluster.founders[:2]:
         await cluster.kill(server)
 

@@ -12,7 +12,7 @@ import pytest
 from raft.applying import SnapshotPolicy
 from raft.client import Raft
 from raft.core.core import Config
-from raft.core.events import Role, TimerArmed
+from raft.core.events import Role, RoleChanged, RoleReason, TimerArmed
 from raft.core.log import HardState, InvariantViolation, Snapshot
 from raft.core.membership import AddLearner, Remove
 from raft.core.messages import (
@@ -408,6 +408,23 @@ async def test_bug_32_contexts_of_two_lives_do_not_meet() -> None:
         assert Reads(core)._context != Reads(core)._context
 
 
+async def test_a_read_waits_until_what_it_must_see_is_applied() -> None:
+    async with small(1) as cluster:
+        seat = cluster.seats[ONE]
+        seat.machine.gate.shut()
+        snapshot = asyncio.ensure_future(cluster.raft.snapshot(ONE))
+        await asyncio.get_running_loop().run_in_executor(None, seat.machine.gate.reached.wait, 20)
+        write = asyncio.ensure_future(cluster.raft.propose(b"second"))
+        await seat.until(lambda: seat.server.core.commit_index == 3)
+        read = asyncio.ensure_future(cluster.raft.read(b""))
+        await seat.heartbeats(3)
+        assert await cluster.raft.read(b"", consistency=Consistency.STALE) == b"first"
+        assert not read.done()
+        seat.machine.gate.open()
+        assert await read == b"first,second"
+        assert (await write, await snapshot) == (b"2", 2)
+
+
 async def test_reads_are_turned_away_when_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     async with small() as cluster:
         monkeypatch.setattr("raft.requests.MAX_WAITING", 0)
@@ -470,6 +487,22 @@ async def test_a_transfer_that_does_not_succeed_is_given_up_and_commands_wait_fo
         assert cluster.leader is leader
 
 
+async def test_a_leader_that_leaves_hands_over_and_answers_its_clients_first() -> None:
+    async with small() as cluster:
+        leader, followers = cluster.leader, cluster.followers
+        writes = [asyncio.ensure_future(cluster.raft.propose(b"%d" % n)) for n in range(20)]
+        await leader.until(lambda: leader.server.core.log.last_index > 2)
+        leader.server.leave()
+        await asyncio.wait_for(leader.running, 20)
+        assert all(isinstance(answer, bytes) for answer in await asyncio.gather(*writes))
+        told = [event for follower in followers for event in follower.seen]
+        asked_to = [
+            e for e in told if isinstance(e, RoleChanged) and e.reason is RoleReason.TRANSFER
+        ]
+        assert len(asked_to) == 1
+        assert len(set(cluster.leader.machine.commands)) == len(cluster.leader.machine.commands)
+
+
 async def test_a_leader_leaves_when_nobody_takes_over_all_the_same() -> None:
     async with small() as cluster:
         leader = cluster.leader
@@ -526,6 +559,18 @@ async def test_only_the_leader_says_who_the_members_are_and_changes_them() -> No
             with pytest.raises(NotLeaderError) as refused:
                 await asker.ask(request, 5.0, follower.id)
             assert refused.value.leader == cluster.leader.id
+
+
+async def test_round_trips_that_are_too_long_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with small() as cluster:
+        leader = cluster.leader
+        take, loop = leader.server.peer_message, asyncio.get_running_loop()
+
+        def late(message: Message) -> None:
+            loop.call_later(0.04, take, message)
+
+        leader.server.peer_message = late  # type: ignore[method-assign]
+        await leader.until(lambda: "are too short for a broadcast time of" in caplog.text)
 
 
 # --- Those who watch -------------------------------------------------------------------------
