@@ -18,7 +18,31 @@ import pytest
 
 from raft.core.log import HardState, Snapshot
 from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
+from raft.machine import register
 from raft.machine.base import StateMachine
+from raft.machine.guarded import Guarded
+from raft.machine.kv import (
+    NOTHING,
+    Append,
+    Cas,
+    Delete,
+    Get,
+    Increment,
+    KeyValue,
+    Put,
+    Scan,
+    Value,
+    encode_command,
+    encode_query,
+)
+from raft.machine.sessions import (
+    CloseSession,
+    KeepSession,
+    OpenSession,
+    Perform,
+    Sessions,
+    encode_request,
+)
 from raft.storage import LogStore, MemoryStore, Recovered, Wal
 from raft.testing.conformance import LogStoreConformance, StateMachineConformance
 
@@ -35,6 +59,52 @@ class TestMemoryStore(LogStoreConformance):
 class TestWal(LogStoreConformance):
     def open(self) -> LogStore:
         return Wal(self.directory, "test", ServerId(1))
+
+
+class TestKeyValue(StateMachineConformance):
+    commands = tuple(
+        encode_command(command)
+        for command in (
+            Put(b"x", b"1"),
+            Increment(b"x", 7),
+            Append(b"y", b"2"),
+            Cas(b"z", NOTHING, b"3"),
+            Cas(b"z", Value(True, b"3"), b"4"),
+            Delete(b"x"),
+        )
+    )
+    queries = (encode_query(Get(b"x")), encode_query(Scan()))
+
+    def create(self) -> StateMachine:
+        return KeyValue()
+
+
+class TestRegister(StateMachineConformance):
+    commands = tuple(
+        register.encode_command(command)
+        for command in (register.Write(b"1"), register.Cas(b"1", b"2"), register.Write(b""))
+    )
+    queries = (register.READ,)
+
+    def create(self) -> StateMachine:
+        return Guarded(register.Register())
+
+
+class TestSessions(StateMachineConformance):
+    commands = (
+        encode_request(OpenSession()),
+        *(
+            encode_request(Perform(1, number, 1, command))
+            for number, command in enumerate(TestKeyValue.commands, 1)
+        ),
+        *TestKeyValue.commands,
+        encode_request(KeepSession(1)),
+        encode_request(CloseSession(1)),
+    )
+    queries = TestKeyValue.queries
+
+    def create(self) -> StateMachine:
+        return Sessions(KeyValue(), max_sessions=2)
 
 
 # --- Wrong stores ----------------------------------------------------------------------------
