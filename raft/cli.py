@@ -143,7 +143,9 @@ def _use(options: argparse.Namespace) -> int:
         _misused(options, str(error))
     try:
         use(raft, options)
-    except (RaftError, CannotError) as error:
+    except RaftError as error:
+        return _fail(options, f"{error} ({error.advice})" if error.advice else error)
+    except CannotError as error:
         return _fail(options, error)
     return DONE
 

@@ -117,7 +117,7 @@ class Requests:
             case Read(query, consistency):
                 self._read(client, query, consistency)
             case StatusQuery():
-                self._reply(client, self._status())
+                self._reply(client, self.status())
             case MembersQuery():
                 self._query_members(client)
             case ChangeMembers() as change:
@@ -129,7 +129,7 @@ class Requests:
             case ForgetLeader():
                 self._core.forget_leader()
                 self._go_on()
-                self._reply(client, self._status())
+                self._reply(client, self.status())
 
     def _reply(self, client: _Client, body: Reply) -> None:
         reply = ClientReply(client.request_id, body, self._core.configuration_index)
@@ -293,7 +293,8 @@ class Requests:
                 waiting.append((wanted, client))
         self._snapshots = waiting
 
-    def _status(self) -> Status:
+    def status(self) -> Status:
+        """Return the server's state in numbers."""
         core = self._core
         return Status(
             server=core.config.server,

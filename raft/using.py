@@ -255,7 +255,7 @@ async def _add(raft: Raft, options: Namespace) -> None:
         print(f"server {server} is a learner", flush=True)
         if not options.learner:
             print("waiting until it has the log", flush=True)
-            members = await raft.add_voter(server, address, options.timeout)
+            members = await raft.add(server, address, options.timeout)
             print(f"server {server} is a voter")
     _print_members(members)
 

@@ -529,12 +529,13 @@ async def test_a_change_is_made_only_to_the_members_that_were_looked_at() -> Non
         assert (before.index, before.committed, before.voters) == (0, True, (1, 2, 3))
         assert {known.server: known.address for known in before.addresses} == cluster.raft.servers
         assert before.leader == cluster.leader.id
-        changed = await cluster.raft.change_members(
+        changed = await cluster.raft.change_membership(
             [AddLearner(ServerId(9), address)], expected_index=before.index
         )
         assert (changed.learners, changed.committed) == ((9,), True)
-        with pytest.raises(ConfigurationMovedError, match="look at the members again") as moved:
-            await cluster.raft.change_members([Remove(ServerId(9))], expected_index=before.index)
+        with pytest.raises(ConfigurationMovedError, match="index 3, not of 0") as moved:
+            await cluster.raft.change_membership([Remove(ServerId(9))], expected_index=before.index)
+        assert moved.value.__notes__ == ["look at the members again before you change them"]
         assert moved.value.reason is Refusal.CONFIGURATION_MOVED
         gone = await cluster.raft.remove(ServerId(9))
         assert gone.learners == ()
