@@ -123,6 +123,8 @@ class Log:
 
     def entries(self, first: int, last: int) -> tuple[Entry, ...]:
         """Return the entries from ``first`` to ``last``, both included, as far as they exist."""
+        if first > last:
+            return ()
         offset = self.prev_index + 1
         return tuple(self._entries[max(0, first - offset) : max(0, last - offset + 1)])
 
