@@ -55,8 +55,6 @@ from raft.reads import MAX_WAITING, Reads, WaitingRead
 from raft.transport import Connection
 from raft.wire import encode
 
-MAX_COMMAND_BYTES = 128 * 1024
-
 _LOST = OutcomeUnknown("another leader's entry took its place in this server's log")
 _SKIPPED = OutcomeUnknown("a leader's snapshot stands for it by now, without its answer")
 _STOPPING = OutcomeUnknown("the server is shutting down")
@@ -150,10 +148,7 @@ class Requests:
     # --- Commands --------------------------------------------------------------------------------
 
     def _propose(self, client: _Client, data: bytes) -> None:
-        if len(data) > MAX_COMMAND_BYTES:
-            too_long = f"the command has {len(data)} bytes; at most {MAX_COMMAND_BYTES} fit"
-            self._reply(client, Rejected(too_long))
-        elif (refusal := self._machine.check(data)) is not None:
+        if (refusal := self._machine.check(data)) is not None:
             self._reply(client, Rejected(refusal))
         else:
             index = self._core.propose(data, self._clock.now())

@@ -36,10 +36,11 @@ from raft.frames import (
     SetClock,
 )
 from raft.links import Links
+from raft.machine.base import MAX_COMMAND_BYTES as MAX_COMMAND_BYTES
 from raft.machine.base import StateMachine
+from raft.machine.guarded import Guarded
 from raft.machine.sessions import Sessions
 from raft.observers import Observers, server_state
-from raft.requests import MAX_COMMAND_BYTES as MAX_COMMAND_BYTES
 from raft.requests import Requests
 from raft.round_trips import RoundTrips
 from raft.saving import Saver
@@ -77,7 +78,7 @@ class Server:
 
     ``await start()`` opens the store and the port and returns the address; ``await run()``
     returns when :meth:`stop` or :meth:`leave` is called, and raises what made the server unable
-    to go on: StorageError, InvariantViolation, or whatever the state machine raised.
+    to go on: StorageError, InvariantViolation or StateMachineError.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Server:
     ) -> None:
         self._config = config
         self._store = store
-        machine = Sessions(machine)
+        machine = Sessions(Guarded(machine))
         self.clock = VirtualClock(rate=0.0 if config.attended else 1.0)
         self.core = self._recover(machine, rules)
         self.core.take_events()

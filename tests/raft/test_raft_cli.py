@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raft import cli
+from raft import cli, using
 from raft.core.events import Role
 from raft.core.messages import ServerId
 from raft.secret import write_secret
@@ -53,6 +53,39 @@ async def test_put_get_delete_status(cluster: RealCluster) -> None:
     assert (await cluster.command("delete", "greeting")).status == 0
     gone = await cluster.command("get", "greeting")
     assert (gone.status, gone.out, gone.err) == (1, b"", "raft get: there is no key greeting\n")
+
+
+async def test_cas_append_incr_scan(cluster: RealCluster) -> None:
+    async def said(*arguments: str | bytes) -> tuple[int, str]:
+        finished = await cluster.command(*arguments)
+        return finished.status, finished.out.decode() + finished.err
+
+    assert await said("cas", "x", "1", "2") == (1, "raft cas: there is no key x\n")
+    assert await said("put", "--new", "x", "1") == (0, "")
+    assert await said("put", "--new", "x", "9") == (1, "raft put: x holds 1\n")
+    assert await said("cas", "x", "7", "8") == (1, "raft cas: x holds 1\n")
+    assert await said("cas", "x", "1", "40") == (0, "")
+    assert await said("incr", "x", "-2") == (0, "38\n")
+    assert await said("incr", "x") == (0, "39\n")
+    assert await said("append", "y", "a\tb\n") == (0, "")
+    assert await said("incr", "y") == (1, "raft incr: the value is no number in decimal digits\n")
+    assert await said("scan") == (0, "x\t39\ny\ta\\tb\\n\n")
+    assert await said("scan", "y", "--stale") == (0, "y\ta\\tb\\n\n")
+    assert await said("scan", "--limit", "1") == (0, "x\t39\n")
+    assert await said("scan", "nothing") == (0, "")
+
+
+async def test_a_scan_is_printed_page_after_page(
+    cluster: RealCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in "abcdefghi":
+        await cluster.put(key.encode(), key.encode() * 60_000)
+    for options, keys in (([], "abcdefghi"), (["--limit", "7"], "abcdefg")):
+        arguments = cli._parser().parse_args(["scan", *options])
+        await using._scan(cluster.raft, arguments)
+        lines = capsys.readouterr().out.splitlines()
+        assert "".join(line[0] for line in lines) == keys
+        assert all(line == f"{line[0]}\t{line[0] * 60_000}" for line in lines), "all of each value"
 
 
 async def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(
@@ -368,7 +401,7 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
         (["serve", "--election-timeout", "300ms..200ms"], "is longer than the longest"),
         (["serve", "--election-timeout", "fast"], "'fast' is no duration"),
         (["serve", "--snapshot-bytes", "64MB"], "'64MB' is no size: 64MiB is"),
-        (["serve", "--snapshot-entries", "many"], "'many' is no number of entries"),
+        (["serve", "--snapshot-entries", "many"], "'many' is no number from 0 to 999"),
         (["serve", "--advertise", "here"], "'here' is not an address"),
         (["add", "4", *CLUSTER], "the following arguments are required: HOST:PORT"),
         (["add", "4", "here", *CLUSTER], "'here' is not an address"),
