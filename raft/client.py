@@ -107,6 +107,14 @@ class Raft:
         """Reach a server at ``HOST:PORT`` from now on. Raises ValueError."""
         self._asker.move(server, address)
 
+    def prefer(self, server: ServerId) -> None:
+        """Ask this server first, until another one is known to lead. Raises ValueError.
+
+        For whoever knows better: a leader that was cut off and replaced takes a command without
+        a session, and then nobody can say what will become of it.
+        """
+        self._asker.prefer(server)
+
     async def _ask(
         self,
         answer: type[Answer],

@@ -97,6 +97,9 @@ class Operations:
     async def _perform(
         self, number: int, operation: Operation, request: bytes, was_leader: bool
     ) -> str:
+        if operation.server is None and (leader := self._stream.view.leader) is not None:
+            # The lab sees all servers: a client alone might still ask one that was replaced.
+            self._raft.prefer(leader)
         limit = asyncio.timeout(None)
         late = asyncio.ensure_future(self._expire(limit))
         try:

@@ -227,6 +227,16 @@ async def test_what_is_too_long_is_refused_here() -> None:
         assert await raft.propose(bytes(MAX_COMMAND_BYTES)) == b"", "the connection goes on"
 
 
+async def test_a_server_that_is_said_to_lead_is_asked_first() -> None:
+    one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"done")))
+    async with cluster(one, two) as raft:
+        raft.prefer(TWO)
+        assert await raft.propose(b"c") == b"done"
+        assert not one.requests
+        with pytest.raises(ValueError, match="no server 3"):
+            raft.prefer(THREE)
+
+
 # --- One server by name ----------------------------------------------------------------------
 
 
