@@ -131,8 +131,6 @@ class ConfigurationMovedError(DeclinedError):
 class ImpossibleError(DeclinedError):
     """The change, or the target of the transfer, makes no sense as the members are."""
 
-    advice = "look at the members, and ask for what can be"
-
 
 class NotInTimeError(RaftError):
     """What was waited for has not come; ``status`` was the last one seen, None if none was."""

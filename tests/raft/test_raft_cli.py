@@ -23,6 +23,8 @@ import pytest
 from raft import cli, using
 from raft.core.events import Role
 from raft.core.messages import ServerId
+from raft.errors import OutcomeUnknownError
+from raft.machine.kv import Put, encode_command
 from raft.secret import write_secret
 from raft.storage.wal import FILE_NAME
 from tests.raft.cluster import PATIENCE, RealCluster, eventually, run
@@ -139,6 +141,42 @@ async def test_a_minority_acknowledges_nothing(cluster: RealCluster) -> None:
     assert get.status == 1
     assert "no leader answered within 0.5 s" in get.err
     assert "Traceback" not in put.err + get.err
+
+
+async def test_a_state_machine_that_fails_ends_its_server_at_every_start(tmp_path: Path) -> None:
+    """49: it names the entry, which is not skipped, and says what to do."""
+    async with RealCluster(tmp_path, 1, program="tests.raft.journal") as cluster:
+        await cluster.raft.propose(b"good", PATIENCE)
+        process = cluster.processes[ONE]
+        with pytest.raises(OutcomeUnknownError):
+            await cluster.raft.propose(b"poison", PATIENCE, ONE)
+        for start in range(2):
+            if start:
+                process = await cluster.start(ONE)
+            assert await asyncio.wait_for(process.wait(), PATIENCE) == 1
+            named = re.findall(r"CRITICAL server 1 cannot go on: (.*?)\\n", cluster.log(ONE))
+            assert len(named) == start + 1
+            assert re.fullmatch(
+                r"the state machine failed on entry 4, a command of 6 bytes: "
+                r"RuntimeError: cannot stand it; it is committed, .*: repair the state machine.*",
+                named[start],
+            )
+            assert cluster.log(ONE).count("journal.py") == start + 1, "where it was raised"
+        del cluster.processes[ONE]
+        cluster.log_file(ONE).unlink()
+
+
+async def test_servers_that_are_too_far_from_each_other_say_so(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path, program="tests.raft.far_away") as cluster:
+
+        async def is_told() -> bool:
+            await cluster.raft.propose(encode_command(Put(b"x", b"1")), PATIENCE)
+            return any("election timeouts from 150 ms are too" in log for log in logs())
+
+        def logs() -> list[str]:
+            return [cluster.log(server) for server in cluster.addresses]
+
+        await eventually(is_told, "a warning")
 
 
 async def test_a_torn_write_is_dropped_at_the_next_start(cluster: RealCluster) -> None:
