@@ -347,7 +347,7 @@ class Saves:
             self._unsaved_from <= last_index
             or self._rewrite
             or self.snapshot is not None
-            or hard_state != self.hard_state
+            or (hard_state is not self.hard_state and hard_state != self.hard_state)
         )
 
     def completed(self, number: int) -> bool:
