@@ -291,10 +291,10 @@ class Node:
         """Do all that has come up."""
         core, world = self.core, self._world
         assert core is not None
-        life = self.life
+        life, now = self.life, self.clock.at(world.now)
         again = True
         while again:
-            ready = core.ready(self.clock.at(world.now))
+            ready = core.ready(now)
             events = core.take_events()
             if events:
                 if world.watch is not None:
@@ -303,7 +303,7 @@ class Node:
                 world.invariants.happened(core, events)
             if ready is None:
                 break
-            again = self._work_off(core, ready)
+            again = self._work_off(core, ready, now)
             if self.life != life:
                 return
         if self._confirmed:
@@ -317,7 +317,7 @@ class Node:
             self.wake_due = due = max(due, self._world.now)
             self._world.wake_at(self, due)
 
-    def _work_off(self, core: Core, ready: Ready) -> bool:
+    def _work_off(self, core: Core, ready: Ready, now: float) -> bool:
         """Do one Ready; tell whether more may have come up by doing it."""
         world = self._world
         for message in ready.messages:
@@ -328,7 +328,7 @@ class Node:
         more = False
         if save is None and not self.pending:
             # Nothing to wait for, as for most.
-            core.persisted(ready.number, self.clock.at(world.now))
+            core.persisted(ready.number, now)
             for message in ready.messages_after_persist:
                 world.send(self, message)
         elif self.pending or self._scenario.disk_delay or self.disk_slowness:
@@ -453,8 +453,9 @@ class Node:
             return False
         # The disk does one after the other, but tells in any order; no promise is kept before
         # all that it rests on is told of.
+        now = self.clock.at(self._world.now)
         for pending in reversed(done):
-            core.persisted(pending.ready.number, self.clock.at(self._world.now))
+            core.persisted(pending.ready.number, now)
         for pending in done:
             for message in pending.ready.messages_after_persist:
                 self._world.send(self, message)
