@@ -1,0 +1,149 @@
+"""One end of a connection: frames in and out, and how much of them may wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from raft.core.messages import ServerId
+from raft.frames import Caller, Frame
+from raft.transport.addresses import format_address
+from raft.wire import MAX_FRAME, DecodeError, FrameSplitter, decode, encode
+
+HANDSHAKE_SECONDS = 3.0
+"""Real seconds until a caller must have proved itself, and until a server must have answered."""
+
+HANDSHAKE_FRAME = 4096
+"""Bytes of the largest frame that is read from somebody who has proved nothing yet."""
+
+MAX_UNSENT = 8 * 1024 * 1024
+"""Bytes that may wait for one end of a connection to read them."""
+
+GOODBYE = "the other end closed the connection"
+"""Why a connection is gone that nobody broke."""
+
+
+class Connection(asyncio.Protocol):
+    """One end of a TCP connection that carries frames.
+
+    ``receive`` is called with every frame that arrives, ``lost`` once with the reason when the
+    connection is gone. Frames sent within one iteration of the loop leave together.
+    """
+
+    caller: Caller | None = None
+    """Who called, once it is proven."""
+    peer: ServerId | None = None
+    """The server at the other end, once it is proven."""
+
+    def __init__(
+        self,
+        receive: Callable[[Frame], None],
+        lost: Callable[[str], None],
+        made: Callable[[], None] | None = None,
+    ) -> None:
+        self.receive = receive
+        self.splitter = FrameSplitter(HANDSHAKE_FRAME)
+        self.send_limit = MAX_FRAME
+        self.writable: Callable[[], None] | None = None
+        """Called when ``paused`` ends."""
+        self.paused = False
+        """The other end reads too slowly for now."""
+        self._lost = lost
+        self._made = made
+        self._transport: asyncio.Transport | None = None
+        self._batch: list[bytes] = []
+        self._batch_size = 0
+        self._reason: str | None = None
+        self.address = ""
+        """Where the other end is."""
+
+    def send(self, frame: Frame | bytes) -> bool:
+        """Send a frame, encoded or not; False when it was not, and never will be.
+
+        That is when the connection is closing, or the other end has left over 8 MiB unread.
+        Raises ValueError for a frame that the other end would refuse for its size.
+        """
+        if self._transport is None or self.closing or self.unsent > MAX_UNSENT:
+            return False
+        data = frame if isinstance(frame, bytes) else encode(frame)
+        if len(data) > self.send_limit:
+            raise ValueError(f"a frame of {len(data)} bytes is over the limit of {self.send_limit}")
+        if not self._batch:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._batch.append(data)
+        self._batch_size += len(data)
+        return True
+
+    def write(self, frames: Iterable[bytes]) -> None:
+        """Hand frames to the operating system at once, whoever reads them or not."""
+        if self._transport is not None and not self.closing:
+            self._transport.writelines(frames)
+
+    def close(self, reason: str) -> None:
+        """Close the connection. What the other end does not take now, it never gets."""
+        if self.closing:
+            return
+        self._flush()
+        self._reason = reason
+        if self._transport is not None:
+            self._transport.close()
+            if self._transport.get_write_buffer_size():
+                self._transport.abort()
+
+    @property
+    def closing(self) -> bool:
+        """The connection is closed, or about to be."""
+        return self._reason is not None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that the operating system has not taken yet."""
+        waiting = self._transport.get_write_buffer_size() if self._transport else 0
+        return waiting + self._batch_size
+
+    def _flush(self) -> None:
+        batch, self._batch, self._batch_size = self._batch, [], 0
+        if batch:
+            self.write(batch)
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        name = transport.get_extra_info("peername")
+        self.address = format_address(name[0], name[1]) if name else "?"
+        if self._made is not None:
+            self._made()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand on every frame that these bytes complete."""
+        self.splitter.push(data)
+        while not self.closing:
+            try:
+                frame = self.splitter.next_frame()
+                message = None if frame is None else decode(frame)
+            except DecodeError as error:
+                self.close(f"unreadable frame: {error}")
+                return
+            if message is None:
+                return
+            self.receive(message)
+
+    def pause_writing(self) -> None:
+        """Note that the other end reads too slowly."""
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self.paused = False
+        if self.writable is not None:
+            self.writable()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Tell the owner why."""
+        if self._reason is None:
+            self._reason = str(error) if error else GOODBYE
+        self._transport = None
+        self._lost(self._reason)
