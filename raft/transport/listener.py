@@ -7,6 +7,7 @@ import logging
 from functools import partial
 from typing import Protocol, get_args
 
+from raft.certificate import Certificate
 from raft.core.messages import Message, ServerId
 from raft.frames import (
     Caller,
@@ -78,11 +79,16 @@ class Listener:
     async def start(self, address: str) -> str:
         """Listen at ``host:port``, and return it; port 0 becomes the free one that was taken.
 
-        Raises ValueError for an address that is not loopback, OSError when it cannot be had.
+        Without a certificate the address must be a loopback one. Raises ValueError if it is not,
+        OSError when it cannot be had.
         """
         host, port = parse_address(address)
+        if isinstance(self._identity.secret, Certificate):
+            self._identity.secret.remind()
+        else:
+            host = require_loopback(host)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, require_loopback(host), port)
+        self._server = await loop.create_server(self._accept, host, port)
         name = self._server.sockets[0].getsockname()
         return format_address(name[0], name[1])
 
@@ -99,6 +105,7 @@ class Listener:
             receive=lambda frame: self._prove(connection, handshake, frame),
             lost=lambda reason: self._forget(connection, reason),
             made=lambda: self._await_proof(connection),
+            tls=self._identity.new_tls(server_side=True),
         )
         return connection
 
@@ -113,7 +120,7 @@ class Listener:
 
     def _prove(self, connection: Connection, handshake: ServerHandshake, frame: Frame) -> None:
         try:
-            welcome = handshake.receive(frame)
+            welcome = handshake.receive(frame, connection.subject)
             assert handshake.preamble is not None
             self._require_room(handshake.preamble)
         except HandshakeError as refusal:
@@ -122,7 +129,7 @@ class Listener:
             return
         if welcome is not None:
             connection.send(welcome)
-        else:
+        if handshake.complete:
             self._admit(connection, handshake.preamble)
 
     def _require_room(self, preamble: Preamble) -> None:
@@ -187,6 +194,8 @@ class Listener:
 
     def _forget(self, connection: Connection, reason: str) -> None:
         who = "unproven caller" if connection.caller is None else connection.caller.name.lower()
+        if connection.subject is not None:
+            who = f"{who}, {connection.subject},"
         is_news = connection.caller is not Caller.CLIENT or reason != GOODBYE
         level = logging.INFO if is_news else logging.DEBUG
         _log.log(level, "%s %s: connection closed: %s", who, connection.address, reason)
