@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import re
 import ssl
+from functools import cached_property
 from typing import Any
 
 _RECORD = 16 * 1024  # the most that one TLS record carries
@@ -65,7 +66,8 @@ class Tls:
         self.established = False
         """Both ends have proved their certificates, as far as this end can know."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._end = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._context = context
+        self._server_side = server_side
         self._heard = b""
         if not server_side:
             self._shake_hands()
@@ -101,6 +103,11 @@ class Tls:
         """Return when the other end's certificate ends."""
         end = ssl.cert_time_to_seconds(str(self._certificate["notAfter"]))
         return datetime.datetime.fromtimestamp(end, datetime.UTC)
+
+    @cached_property
+    def _end(self) -> ssl.SSLObject:
+        """What OpenSSL keeps of this end: nothing, until there is something to say or to hear."""
+        return self._context.wrap_bio(self._incoming, self._outgoing, server_side=self._server_side)
 
     @property
     def _certificate(self) -> dict[str, Any]:

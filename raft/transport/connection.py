@@ -65,7 +65,8 @@ class Connection(asyncio.Protocol):
         self._batch_size = 0
         self._reason: str | None = None
         self.address = ""
-        """Where the other end is."""
+        self.host = ""
+        """Where the other end is, with its port and without."""
 
     def send(self, frame: Frame | bytes) -> bool:
         """Send a frame, encoded or not; False when it was not, and never will be.
@@ -130,7 +131,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         name = transport.get_extra_info("peername")
-        self.address = format_address(name[0], name[1]) if name else "?"
+        self.host, self.address = (name[0], format_address(*name[:2])) if name else ("?", "?")
         if self._tls is not None:
             transport.write(self._tls.outgoing())
         if self._made is not None:
@@ -193,5 +194,6 @@ class Connection(asyncio.Protocol):
         """Tell the owner why."""
         if self._reason is None:
             self._reason = str(error) if error else GOODBYE
-        self._transport = None
+        # TLS holds far more memory than Python's collector knows of: let go of it now.
+        self._transport = self._tls = None
         self._lost(self._reason)

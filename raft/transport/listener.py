@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from functools import partial
 from typing import Protocol, get_args
 
@@ -24,7 +25,7 @@ from raft.transport.connection import GOODBYE, HANDSHAKE_SECONDS, Connection
 from raft.wire import MAX_FRAME, MAX_OBSERVATION
 
 MAX_UNPROVEN = 32
-"""Connections in the handshake; one more, and the oldest of them is closed."""
+"""Connections in the handshake; one more, and one of them is closed."""
 
 MAX_CALLERS = 64
 """Clients, observers, and peers, that one server hears at once; of each peer one connection."""
@@ -110,13 +111,24 @@ class Listener:
         return connection
 
     def _await_proof(self, connection: Connection) -> None:
-        # Closing the oldest rather than refusing the newest: an honest handshake takes
-        # milliseconds, so whoever floods the server closes mostly its own connections.
         if len(self._unproven) >= MAX_UNPROVEN:
-            next(iter(self._unproven)).close("too many callers that have proved nothing")
+            # Gone from here at once: many may come in one turn of the loop.
+            victim = self._least_trusted()
+            self._unproven.pop(victim).cancel()
+            victim.close("too many callers that have proved nothing")
         self._unproven[connection] = asyncio.get_running_loop().call_later(
             HANDSHAKE_SECONDS, connection.close, f"no handshake within {HANDSHAKE_SECONDS:g} s"
         )
+
+    def _least_trusted(self) -> Connection:
+        """Return the oldest unproven connection from wherever most of them come.
+
+        An honest handshake takes milliseconds, so whoever floods the server closes its own
+        connections, and not those of others.
+        """
+        hosts = Counter(connection.host for connection in self._unproven)
+        ((busiest, _),) = hosts.most_common(1)
+        return next(connection for connection in self._unproven if connection.host == busiest)
 
     def _prove(self, connection: Connection, handshake: ServerHandshake, frame: Frame) -> None:
         try:
