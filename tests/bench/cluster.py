@@ -80,7 +80,9 @@ def _start(
 def free_ports(count: int) -> list[int]:
     """Return ports of 127.0.0.1 that nobody listens on at the moment."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
         return [bound.getsockname()[1] for bound in sockets]
 
 
