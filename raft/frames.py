@@ -58,7 +58,7 @@ class RefusalReason(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preamble:
-    """The first frame of a connection: who calls (``src``: 0 unless a peer), and whom it wants.
+    """The first frame of a connection: who calls (``src``: 0 unless a server), and whom it wants.
 
     ``address`` is where a peer listens itself, empty if it does not say.
     """
