@@ -1,7 +1,8 @@
 """Raft consensus as a library: a replicated log that drives a state machine of yours.
 
-A server is ``Server(ServerConfig(...), store, machine)``; an application talks to the cluster
-through one ``Raft`` handle. ``raft.core`` is the algorithm alone, without IO.
+A program that is a server of the cluster runs a ``Member(ServerConfig(...), store, machine)``; one
+that uses the cluster from outside has a ``Raft(servers, cluster, secret)``. Both are handles on
+the cluster. ``raft.core`` is the algorithm alone, without IO.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         LaggingError,
         NoCommitYetError,
         NoLeaderError,
+        NotInTimeError,
         NotLeaderError,
         OutcomeUnknownError,
         RaftError,
@@ -35,9 +37,11 @@ if TYPE_CHECKING:
         TransferringError,
         UnreachableError,
     )
-    from raft.frames import Consistency, Members, Status
-    from raft.machine.base import StateMachine
+    from raft.frames import Consistency, Members, ObservationsLost, Status
+    from raft.machine.base import StateMachine, StateMachineError
     from raft.machine.kv import KeyValue
+    from raft.machine.register import Register
+    from raft.member import Member
     from raft.server import Server, ServerConfig
     from raft.storage.base import LogStore, StorageDamaged, StorageError
     from raft.storage.memory import MemoryStore
@@ -63,16 +67,20 @@ __all__ = [
     "KeyValue",
     "LaggingError",
     "LogStore",
+    "Member",
     "Members",
     "MemoryStore",
     "NoCommitYetError",
     "NoLeaderError",
+    "NotInTimeError",
     "NotLeaderError",
+    "ObservationsLost",
     "OutcomeUnknownError",
     "Raft",
     "RaftError",
     "Refusal",
     "RefusedError",
+    "Register",
     "RejectedError",
     "Remove",
     "Server",
@@ -80,6 +88,7 @@ __all__ = [
     "ServerId",
     "SnapshotPolicy",
     "StateMachine",
+    "StateMachineError",
     "Status",
     "StorageDamaged",
     "StorageError",
@@ -108,6 +117,7 @@ _HOMES = {
         "LaggingError",
         "NoCommitYetError",
         "NoLeaderError",
+        "NotInTimeError",
         "NotLeaderError",
         "OutcomeUnknownError",
         "RaftError",
@@ -116,9 +126,11 @@ _HOMES = {
         "TransferringError",
         "UnreachableError",
     ),
-    "raft.frames": ("Consistency", "Members", "Status"),
-    "raft.machine.base": ("StateMachine",),
+    "raft.frames": ("Consistency", "Members", "ObservationsLost", "Status"),
+    "raft.machine.base": ("StateMachine", "StateMachineError"),
     "raft.machine.kv": ("KeyValue",),
+    "raft.machine.register": ("Register",),
+    "raft.member": ("Member",),
     "raft.server": ("Server", "ServerConfig"),
     "raft.storage.base": ("LogStore", "StorageDamaged", "StorageError"),
     "raft.storage.memory": ("MemoryStore",),

@@ -150,7 +150,9 @@ def _use(options: argparse.Namespace) -> int:
         _misused(options, str(error))
     try:
         use(raft, options)
-    except (RaftError, CannotError) as error:
+    except RaftError as error:
+        return _fail(options, f"{error} ({error.advice})" if error.advice else error)
+    except CannotError as error:
         return _fail(options, error)
     return DONE
 
@@ -280,8 +282,14 @@ def _size(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of entries")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 999999999")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if re.fullmatch(r"[+-]?[0-9]{1,19}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
 
 
@@ -308,13 +316,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_users(commands: Commands) -> None:
     """Add the commands that ask a cluster, or change it."""
-    put = _use_command(commands, "put", "store a value under a key")
-    get = _use_command(commands, "get", "print what a key holds")
-    delete = _use_command(commands, "delete", "forget a key")
-    for command in (put, get, delete):
-        command.add_argument("key", type=os.fsencode)
-    put.add_argument("value", type=os.fsencode)
-    _add_consistency(get)
+    _add_key_value(commands)
     _use_command(commands, "status", "print every server's state")
     _use_command(commands, "members", "print who belongs to the cluster")
     add = _use_command(
@@ -338,6 +340,28 @@ def _add_users(commands: Commands) -> None:
         commands, "snapshot", "let a server replace its log by a snapshot", timeout=30.0
     )
     snapshot.add_argument("id", type=_id, nargs="?", help="which one (default: the leader)")
+
+
+def _add_key_value(commands: Commands) -> None:
+    """Add what can be done with keys and values."""
+    put = _use_command(commands, "put", "store a value under a key")
+    get = _use_command(commands, "get", "print what a key holds")
+    delete = _use_command(commands, "delete", "forget a key")
+    cas = _use_command(commands, "cas", "store a value if the key holds the one that is expected")
+    append = _use_command(commands, "append", "put a value behind what a key holds")
+    incr = _use_command(commands, "incr", "add to the number that a key holds, and print it")
+    for command in (put, get, delete, cas, append, incr):
+        command.add_argument("key", type=os.fsencode)
+    cas.add_argument("expected", type=os.fsencode, help="what it must hold")
+    for command in (put, cas, append):
+        command.add_argument("value", type=os.fsencode)
+    put.add_argument("--new", action="store_true", help="only if there is no such key")
+    incr.add_argument("amount", type=_whole, nargs="?", default=1, help="default 1")
+    scan = _use_command(commands, "scan", "print keys and what they hold, a line for each")
+    scan.add_argument("prefix", type=os.fsencode, nargs="?", default=b"", help="how they begin")
+    scan.add_argument("--limit", type=_count, default=0, metavar="N", help="at most so many")
+    _add_consistency(get)
+    _add_consistency(scan)
 
 
 def _add_consistency(get: argparse.ArgumentParser) -> None:

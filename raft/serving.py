@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+from raft.machine.base import StateMachineError
 from raft.machine.kv import KeyValue
 from raft.printable import printable
 from raft.server import Server, ServerConfig
@@ -53,8 +54,13 @@ def serve(config: ServerConfig, data: Path) -> int:
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
+    except StateMachineError as error:
+        _log.critical(
+            "server %d cannot go on: %s", config.core.server, error, exc_info=error.__cause__
+        )
+        return FAILED
     except Exception:
-        # A bug, in Raft or in the state machine: to go on could break a promise.
+        # A bug: to go on could break a promise.
         _log.critical("server %d cannot go on", config.core.server, exc_info=True)
         return FAILED
     finally:

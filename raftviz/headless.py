@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from raft.printable import printable
-from raftviz.command_text import MAX_ECHO, format_duration
+from raftviz.command.text import MAX_ECHO, format_duration
 from raftviz.commands import Expect, Wait
 from raftviz.lab.api import Lab
 from raftviz.model.as_json import event_json

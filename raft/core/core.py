@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from random import Random
+from typing import Final
 
 from raft.core.candidate import Election, PreElection
 from raft.core.config import Config
@@ -60,6 +61,8 @@ from raft.core.state import State
 
 __all__ = ["Config", "Core", "Ready", "Refusal", "Refused"]
 
+_NOTHING_TO_STORE: Final = (None, None, False, Index(0), ())
+_NOTHING_TO_APPLY: Final = (Index(0), ())
 _NOT_LEADER = Refused(Refusal.NOT_LEADER, "this server does not lead")
 
 
@@ -253,9 +256,9 @@ class Core:
 
     def persisted(self, number: int, now: float) -> None:
         """Note that what Ready ``number`` wanted stored is on disk, in whatever order."""
-        self._state.saves.completed(number)
-        self._lead_if_elected(now)
-        self._advance_commit(now)
+        if self._state.saves.completed(number):
+            self._lead_if_elected(now)
+            self._advance_commit(now)
 
     def applied(self, index: Index) -> None:
         """Note that the state machine has applied everything up to ``index``."""
@@ -371,7 +374,7 @@ class Core:
         self._handed_to_apply = max(self._handed_to_apply, snapshot.index)
         term = self.rules.term_after_snapshot(snapshot, self.term)
         if term != self.term:
-            self._state.term = term
+            self._state.remember(term, self.voted_for)
 
     def _on_request_pre_vote(self, message: RequestPreVote, now: float) -> None:
         term = self.rules.term_after_pre_vote(message.term, self.term)
@@ -422,12 +425,10 @@ class Core:
             state.arm_election_timer(now)
 
     def _advance_commit(self, now: float) -> None:
-        if self._leadership is None:
-            return
-        self._leadership.advance_commit(now)
-        if self._leadership.removed:
+        leadership = self._leadership
+        if leadership is not None and leadership.advance_commit(now) and leadership.removed:
             # The others must learn that the change which removed this server is committed.
-            self._leadership.send_last_appends(now)
+            leadership.send_last_appends(now)
             self._become_follower(RoleReason.REMOVED, now)
 
     # --- Output ----------------------------------------------------------------------------------
@@ -437,40 +438,47 @@ class Core:
         state, saves, outbox = self._state, self._state.saves, self._state.outbox
         if self._leadership is not None:
             self._leadership.send_appends(now)
-        hard_state = state.hard_state
-        first_committed = self.rules.next_to_apply(self._handed_to_apply)
-        new = state.commit_index > self._handed_to_apply
-        committed = state.log.entries(first_committed, state.commit_index) if new else ()
+        to_store = saves.unsaved(state.hard_state, state.log.last_index)
+        to_apply = state.commit_index > self._handed_to_apply
         if not (
-            hard_state != saves.hard_state
-            or saves.unsaved(state.log.last_index)
-            or outbox.messages
-            or outbox.after_persist
-            or committed
-            or outbox.read_states
+            to_store or to_apply or outbox.messages or outbox.after_persist or outbox.read_states
         ):
             return None
         self._ready_number += 1
-        new_hard_state = hard_state if hard_state != saves.hard_state else None
-        snapshot, restore = saves.snapshot, saves.restore
-        first_index, rewrite = saves.take(self._ready_number, hard_state, state.log.last_index)
-        entries = state.log.entries(first_index, state.log.last_index)
         ready = Ready(
-            number=self._ready_number,
-            hard_state=new_hard_state,
-            snapshot=snapshot,
-            restore=restore,
-            first_index=first_index if entries or rewrite else Index(0),
-            entries=entries,
-            messages=tuple(outbox.messages),
-            messages_after_persist=tuple(outbox.after_persist),
-            first_committed=first_committed,
-            committed_entries=committed,
-            read_states=tuple(outbox.read_states),
+            self._ready_number,
+            *(self._take_unsaved() if to_store else _NOTHING_TO_STORE),
+            tuple(outbox.messages),
+            tuple(outbox.after_persist),
+            *(self._take_committed() if to_apply else _NOTHING_TO_APPLY),
+            tuple(outbox.read_states),
         )
-        self._handed_to_apply = max(self._handed_to_apply, state.commit_index)
         outbox.messages, outbox.after_persist, outbox.read_states = [], [], []
         return ready
+
+    def _take_unsaved(
+        self,
+    ) -> tuple[HardState | None, Snapshot | None, bool, Index, tuple[Entry, ...]]:
+        state, saves = self._state, self._state.saves
+        hard_state = state.hard_state if state.hard_state != saves.hard_state else None
+        snapshot, restore = saves.snapshot, saves.restore
+        first_index, rewrite = saves.take(
+            self._ready_number, state.hard_state, state.log.last_index
+        )
+        entries = state.log.entries(first_index, state.log.last_index)
+        return (
+            hard_state,
+            snapshot,
+            restore,
+            first_index if entries or rewrite else Index(0),
+            entries,
+        )
+
+    def _take_committed(self) -> tuple[Index, tuple[Entry, ...]]:
+        state = self._state
+        first_index = self.rules.next_to_apply(self._handed_to_apply)
+        self._handed_to_apply = state.commit_index
+        return first_index, state.log.entries(first_index, state.commit_index)
 
     def take_events(self) -> list[CoreEvent]:
         """Return what happened since the last call, in order."""

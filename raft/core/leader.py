@@ -176,28 +176,30 @@ class Leadership:
 
     # --- Commitment ------------------------------------------------------------------------------
 
-    def advance_commit(self, now: float) -> None:
+    def advance_commit(self, now: float) -> bool:
         """If a majority has an entry of the current term, commit it (§5.3, §5.4.2).
 
         The leader's own log counts as far as it is on its disk, and if it is a voter at all.
+        Returns whether anything was committed.
         """
         state = self._state
         if state.commit_index == state.log.last_index:
-            return
+            return False
         matched = {peer: progress.match_index for peer, progress in self.progress.items()}
         matched[state.me] = state.saves.stable_index
         index = state.rules.committed_index(state.configuration, matched)
         if index <= state.commit_index:
-            return
+            return False
         term = state.log.term_at(index)
         if term is None or not state.rules.may_commit(term, state.term):
-            return
+            return False
         for entry in state.log.entries(state.commit_index + 1, index):
             self._uncommitted_bytes -= len(entry.data)
         state.commit_to(index)
         for request in self._reads.take_early():
             self._begin_read(request)
         self._leave_joint(now)
+        return True
 
     @property
     def removed(self) -> bool:

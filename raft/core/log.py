@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from raft.core.membership import Configuration
 from raft.core.messages import Entry, Index, ServerId, Term
+from raft.core.value import value
 
 
 class InvariantViolation(Exception):  # noqa: N818 - it is no error of the caller's
     """The core is in a state that Raft proves impossible. Stop, and read the dump."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HardState:
     """currentTerm and votedFor: one value, because they must reach the disk as one (§5.2)."""
 
@@ -26,7 +27,7 @@ class HardState:
     voted_for: ServerId | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LogSlice:
     """Entries that follow directly on ``prev_index``, whose term is ``prev_term``.
 
@@ -122,6 +123,8 @@ class Log:
 
     def entries(self, first: int, last: int) -> tuple[Entry, ...]:
         """Return the entries from ``first`` to ``last``, both included, as far as they exist."""
+        if first > last:
+            return ()
         offset = self.prev_index + 1
         return tuple(self._entries[max(0, first - offset) : max(0, last - offset + 1)])
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from raft.core.log import HardState, Snapshot
 from raft.core.messages import Entry, Index, Message
 from raft.core.readonly import ReadState
+from raft.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ready:
     """Work that the core hands out, to be done in this order.
 
@@ -58,7 +58,7 @@ class Refusal(enum.IntEnum):
     """Leadership was not handed over in time, or another server was elected meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """Nothing was done; ``detail`` says why, for a person."""
 

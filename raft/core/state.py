@@ -62,8 +62,7 @@ class State:
         self._random = random
 
         # Persistent state on all servers.
-        self.term = hard_state.term
-        self.voted_for = hard_state.voted_for
+        self.remember(hard_state.term, hard_state.voted_for)
         self.snapshot = snapshot
         if snapshot is None:
             self.log = Log(entries)
@@ -116,12 +115,17 @@ class State:
 
     # --- Terms and time --------------------------------------------------------------------------
 
+    def remember(self, term: Term, voted_for: ServerId | None) -> None:
+        """Change currentTerm or votedFor, and with them what the disk must hold (§5.2)."""
+        self.term = term
+        self.voted_for = voted_for
+        self.hard_state = self.rules.hard_state(term, voted_for)
+
     def enter_term(self, term: Term) -> None:
         """Raise currentTerm. The vote of the new term is free; its leader is not known."""
         if term <= self.term:
             raise self.violation(f"terms only grow, but {term} follows {self.term}")
-        self.term = term
-        self.voted_for = None
+        self.remember(term, None)
         self.emit(TermChanged(term))
         self.set_leader(None)
 
@@ -130,11 +134,6 @@ class State:
         if leader != self.leader:
             self.leader = leader
             self.emit(LeaderChanged(self.term, leader))
-
-    @property
-    def hard_state(self) -> HardState:
-        """What of the state must be on disk before any answer leaves."""
-        return self.rules.hard_state(self.term, self.voted_for)
 
     def begin(self, now: float) -> None:
         """Note that this server begins to take part at ``now``.
@@ -343,15 +342,23 @@ class Saves:
         self.snapshot, self.restore = None, False
         return first_index, rewrite
 
-    def unsaved(self, last_index: Index) -> bool:
+    def unsaved(self, hard_state: HardState, last_index: Index) -> bool:
         """Tell whether anything waits to be handed out."""
-        return self._unsaved_from <= last_index or self._rewrite or self.snapshot is not None
+        return (
+            self._unsaved_from <= last_index
+            or self._rewrite
+            or self.snapshot is not None
+            or hard_state != self.hard_state
+        )
 
-    def completed(self, number: int) -> None:
-        """Note that what was handed out as ``number`` is on disk."""
+    def completed(self, number: int) -> bool:
+        """Note that what was handed out as ``number`` is on disk; tell whether there was any."""
+        if number not in self._under_way:
+            return False
         self._done.add(number)
         # Only a beginning without gaps counts: a later save may be done before an earlier one.
         while self._under_way and (oldest := next(iter(self._under_way))) in self._done:
             self._done.remove(oldest)
             self.stable_hard_state, last_index = self._under_way.pop(oldest)
             self.stable_index = max(self.stable_index, last_index)
+        return True

@@ -183,7 +183,7 @@ class RealCluster:
         for server in self.addresses:
             assert "Traceback" not in self.log(server), self.log(server)
 
-    async def start(self, server: ServerId) -> None:
+    async def start(self, server: ServerId) -> Process:
         """Start a server and wait until it listens."""
         with self.log_file(server).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
@@ -206,6 +206,7 @@ class RealCluster:
             "pid": process.pid,
             "address": self.addresses[server],
         }
+        return process
 
     def _others(self, server: ServerId) -> list[str]:
         if server not in self.founders:

@@ -37,6 +37,7 @@ from raft.frames import (
     Status,
     StatusQuery,
 )
+from raft.machine.base import StateMachineError
 from raft.server import MAX_COMMAND_BYTES, Server, ServerConfig
 from raft.storage.memory import MemoryStore
 from raft.transport import Connection, Identity, connect
@@ -151,7 +152,7 @@ async def seat(
         yield place
     finally:
         server.stop()
-        with suppress(RuntimeError, InvariantViolation):
+        with suppress(StateMachineError, InvariantViolation):
             await place.running
 
 
@@ -181,8 +182,13 @@ async def test_bug_49_an_error_of_the_state_machine_ends_the_server_visibly() ->
     async with seat() as one:
         await one.until(is_leader)
         asking = asyncio.ensure_future(one.ask(Propose(b"poison")))
-        with pytest.raises(RuntimeError, match="cannot go on"):
+        with pytest.raises(StateMachineError) as failure:
             await one.running
+        assert (failure.value.index, failure.value.size) == (2, 6)
+        assert str(failure.value).startswith(
+            "the state machine failed on entry 2, a command of 6 bytes: "
+            "RuntimeError: the state machine cannot go on; it is committed"
+        )
         assert one.server.core.last_applied == 1
         asking.cancel()
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raft.core.messages import ServerId
 from raft.printable import printable
 from raftviz import commands as cmd
-from raftviz.command_text import MAX_DURATION, MAX_LENGTH, MAX_RATE, format_duration, read_duration
+from raftviz.command.text import MAX_DURATION, MAX_LENGTH, MAX_RATE, format_duration, read_duration
 from raftviz.commands import (
     TABLE,
     CommandError,

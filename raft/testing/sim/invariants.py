@@ -53,6 +53,7 @@ from raft.core.messages import (
 )
 from raft.core.quorum import majority
 from raft.core.readonly import ReadState
+from raft.core.value import value
 from raft.storage.base import LogStore, Recovered
 from raft.testing.safety import SafetyViolation
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
@@ -66,7 +67,7 @@ class Violation(SafetyViolation):
         self.invariant = invariant
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Save:
     """What a store is asked to keep."""
 

@@ -173,6 +173,11 @@ class Reader:
         self._skip_space()
         return condition
 
+    def condition_within(self, seconds: float) -> tuple[str, float]:
+        """Take a condition and how long it may take to come true: ``seconds`` if not said."""
+        condition = self.condition()
+        return condition, self.duration() if self.take("within") else seconds
+
     # --- Free words: keys, values, topics ------------------------------------------------------
 
     def word(self, expected: str) -> Word:
