@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from raft.asking import Asker, Limit
+from raft.certificate import Certificate
 from raft.changing import LOOK_SECONDS, Changes, Deadline, reach, wait_until_caught_up
 from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
 from raft.core.messages import Index, ServerId
@@ -57,8 +58,8 @@ class Raft:
 
     ``servers`` maps ids to ``HOST:PORT``; requests find the leader among them, and members that
     join later are learned from the cluster. Use it as ``async with Raft(servers, cluster,
-    secret) as raft``. Raises ValueError for an address, a cluster's name or a secret that cannot
-    be one.
+    secret) as raft``, with a Certificate in the place of the secret where the servers have one,
+    too. Raises ValueError for an address, a cluster's name or a secret that cannot be one.
 
     Every request ends: with its answer, with a RaftError that says what is certain, or with
     OutcomeUnknownError. Timeouts are in real seconds; with None a request waits as long as it
@@ -76,7 +77,7 @@ class Raft:
         self,
         servers: Mapping[ServerId, str],
         cluster: str,
-        secret: bytes,
+        secret: bytes | Certificate,
         *,
         sessions: bool = True,
     ) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from raft.applying import Applier, SnapshotPolicy
+from raft.certificate import Certificate
 from raft.clock import VirtualClock
 from raft.core.config import Config
 from raft.core.core import Core
@@ -56,16 +57,18 @@ _log = logging.getLogger(__name__)
 class ServerConfig:
     """How one server takes part in its cluster.
 
-    ``listen`` is ``host:port``, port 0 for any free one; by default it is this server's address
-    in ``core``. ``advertise`` is where others reach this server, if not there. ``peers`` maps
-    other members to ``host:port``, which counts more than what the cluster's configuration says.
-    ``seed`` fixes the election timeouts (None: drawn afresh). An ``attended`` server's time
-    stands still until an observer sets its clock. Raises ValueError without an address.
+    ``secret`` is the cluster's, and lets the server listen on loopback addresses only; or it is
+    the server's Certificate, and all connections are encrypted. ``listen`` is ``host:port``,
+    port 0 for any free one; by default it is this server's address in ``core``. ``advertise`` is
+    where others reach this server, if not there. ``peers`` maps other members to ``host:port``,
+    which counts more than what the cluster's configuration says. ``seed`` fixes the election
+    timeouts (None: drawn afresh). An ``attended`` server's time stands still until an observer
+    sets its clock. Raises ValueError without an address.
     """
 
     core: Config
     cluster: str
-    secret: bytes
+    secret: bytes | Certificate
     listen: str = ""
     peers: Mapping[ServerId, str] = field(default_factory=dict)
     seed: int | None = None

@@ -421,7 +421,18 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
     ("arguments", "reason"),
     [
         (["get", "x", "--cluster", "test"], "which servers? Give --server ID=HOST:PORT"),
-        (["get", "x", "--server", "1=127.0.0.1:1"], "which cluster? Give --cluster NAME"),
+        (["get", "x", *CLUSTER[2:], "--secret-file", "secret"], "which cluster? Give --cluster"),
+        (["get", "x", *CLUSTER], "which secret? Give --secret-file FILE or --certificate FILE"),
+        (
+            ["get", "x", *CLUSTER, "--secret-file", "secret", "--certificate", "secret"],
+            "not allowed with argument --secret-file",
+        ),
+        (["get", "x", *CLUSTER, "--certificate", "nowhere"], "nowhere: No such file or directory"),
+        (["get", "x", *CLUSTER, "--certificate", "open"], "open: others may use this file"),
+        (
+            ["get", "x", *CLUSTER, "--certificate", "secret"],
+            "secret: there should be a certificate",
+        ),
         (["get", "x", *CLUSTER, "--secret-file", "nowhere"], "nowhere: No such file or directory"),
         (["get", "x", *CLUSTER, "--secret-file", "open"], "open: others may use this file"),
         (["get", "x", *CLUSTER, "--secret-file", "empty"], "empty: the file holds no secret"),
@@ -457,7 +468,7 @@ def test_wrong_usage_says_what_would_be_right(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for variable in ("RAFT_SERVERS", "RAFT_CLUSTER", "RAFT_SECRET_FILE"):
+    for variable in ("RAFT_SERVERS", "RAFT_CLUSTER", "RAFT_SECRET_FILE", "RAFT_CERTIFICATE"):
         monkeypatch.delenv(variable, raising=False)
     write_secret(Path("secret"))
     for name, content, mode in [
@@ -483,6 +494,16 @@ def test_a_wrong_environment_is_named(
     with pytest.raises(SystemExit):
         cli.main(["get", "x"])
     assert "RAFT_SERVERS: '2:127.0.0.1:2' should be ID=HOST:PORT" in capsys.readouterr().err
+
+
+def test_two_kinds_of_proof_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAFT_SECRET_FILE", "secret")
+    monkeypatch.setenv("RAFT_CERTIFICATE", "alice.pem")
+    with pytest.raises(SystemExit):
+        cli.main(["get", "x", *CLUSTER])
+    assert "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set" in capsys.readouterr().err
 
 
 async def test_secret_makes_a_private_random_file_and_replaces_none(tmp_path: Path) -> None:
