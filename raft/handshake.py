@@ -54,7 +54,7 @@ class HandshakeError(Exception):
 class Identity:
     """Who one end of a connection is, and what proves it: a secret, or a certificate.
 
-    ``server`` is None for clients and observers. ``address`` is where other servers reach this
+    ``server`` is None for clients and observers that are none. ``address`` is where other servers reach this
     one; it is not part of the proof, because whoever answers there must prove itself, too.
     Raises ValueError when the cluster's name is empty or over 200 bytes of UTF-8; when the secret
     is shorter than 16 bytes: a proof lets whoever sees it try secrets at leisure, so they must
@@ -216,9 +216,12 @@ class ServerHandshake:
 
 
 def _require_role(preamble: Preamble, caller: Subject | None) -> None:
-    """Compare what a caller says with its certificate: in all that both of them tell."""
-    role = _ROLES[preamble.caller]
-    is_server = role is Role.SERVER
+    """Compare what a caller says with its certificate: in all that both of them tell.
+
+    A server may use the cluster and watch others, too: it has all that they could tell.
+    """
+    is_server = bool(preamble.src)
+    role = Role.SERVER if is_server else _ROLES[preamble.caller]
     name = str(preamble.src) if is_server else caller.name if caller else ""
     if caller != Subject(preamble.cluster, role, name):
         claim = f"server {preamble.src}" if is_server else preamble.caller.name.lower()

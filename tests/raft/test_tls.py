@@ -240,6 +240,13 @@ class TestWhoComesIn:
         ends = [connection._tls._end for connection in site.connections]
         assert {end.version() for end in ends} == {"TLSv1.3"}
 
+    async def test_a_server_as_a_client_and_as_an_observer(self, site, certs, cleanup):
+        """An application whose process is a server of the cluster uses it, too."""
+        assert await is_served(site, certs.server(2))
+        observer = await call(site, certs.server(2), Caller.OBSERVER)
+        cleanup.callback(observer.close, "enough")
+        await site.until(lambda: site.observers)
+
     async def test_nothing_on_the_way_can_be_read(self, site, certs, dial):
         end = await (await dial(site, calling(certs.server(2).path))).established()
         secret = dataclasses.replace(HEARTBEAT, entries=(Entry(1, data=b"a spy reads this"),))
@@ -349,8 +356,10 @@ class TestWhoDoesNot:
         ("role", "name", "change", "claim"),
         [
             (Role.SERVER, 3, {}, "server 3 of cluster 'test', and calls as server 2"),
-            (Role.SERVER, 2, {"caller": Caller.CLIENT}, "server 2 of cluster 'test', and calls as"),
-            (Role.SERVER, 2, {"caller": Caller.OBSERVER}, "and calls as observer"),
+            (Role.SERVER, 3, {"caller": Caller.CLIENT}, "and calls as server 2"),
+            (Role.SERVER, 2, {"caller": Caller.CLIENT, "src": 0}, "and calls as client"),
+            (Role.SERVER, 2, {"caller": Caller.OBSERVER, "src": 0}, "and calls as observer"),
+            (Role.CLIENT, 2, {"caller": Caller.CLIENT}, "client 2 of cluster 'test', and calls as"),
             (Role.CLIENT, 2, {}, "client 2 of cluster 'test', and calls as server 2"),
             (Role.CLIENT, "a", {"caller": Caller.OBSERVER, "src": 0}, "and calls as observer"),
             (Role.OBSERVER, "a", {"caller": Caller.CLIENT, "src": 0}, "and calls as client"),
