@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
@@ -42,7 +41,10 @@ def running(
         secret = Path(name, "secret")
         write_secret(secret)
         ids = [ServerId(number) for number in range(1, servers + 1)]
-        addresses = {server: f"127.0.0.1:{port}" for server, port in zip(ids, free_ports(servers))}
+        addresses = {
+            server: f"127.0.0.1:{port}"
+            for server, port in zip(ids, free_ports(servers), strict=True)
+        }
         started = [_start(server, addresses, Path(name), options) for server in ids]
         try:
             for process in started:
