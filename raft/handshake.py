@@ -54,8 +54,9 @@ class HandshakeError(Exception):
 class Identity:
     """Who one end of a connection is, and what proves it: a secret, or a certificate.
 
-    ``server`` is None for clients and observers that are none. ``address`` is where other servers reach this
-    one; it is not part of the proof, because whoever answers there must prove itself, too.
+    ``server`` is None for clients and observers that are none. ``address`` is where other
+    servers reach this one; it is not part of the proof, because whoever answers there must prove
+    itself, too.
     Raises ValueError when the cluster's name is empty or over 200 bytes of UTF-8; when the secret
     is shorter than 16 bytes: a proof lets whoever sees it try secrets at leisure, so they must
     be random and long; and when the certificate is another's.
