@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 from raftviz import commands as cmd
 from raftviz.lab.api import Answer
 from raftviz.lab.on_clients import OnClients
+from raftviz.lab.on_messages import OnMessages
 from raftviz.lab.on_network import OnNetwork
 from raftviz.lab.on_servers import OnServers
 from raftviz.lab.on_time import OnTime
@@ -32,6 +33,7 @@ class Session:
         self._stream = parts.stream
         self._servers = OnServers(parts)
         self._network = OnNetwork(parts)
+        self._messages = OnMessages(parts)
         self._clients = OnClients(parts)
         self._time = OnTime(parts)
         self._turn = asyncio.Lock()
@@ -56,6 +58,8 @@ class Session:
             return await self._servers.carry_out(command)
         if isinstance(command, cmd.NetworkCommand):
             return await self._network.carry_out(command)
+        if isinstance(command, cmd.MessageCommand):
+            return await self._messages.carry_out(command)
         if isinstance(command, cmd.ClientCommand):
             return self._clients.carry_out(command)
         if isinstance(command, cmd.TimeCommand):
