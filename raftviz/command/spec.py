@@ -34,6 +34,9 @@ class Takes(enum.Enum):
     RUN = enum.auto()
     TOPIC = enum.auto()
     CONDITION = enum.auto()
+    DISK = enum.auto()
+    CLOCK = enum.auto()
+    RULE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
