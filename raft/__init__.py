@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raft.applying import SnapshotPolicy
+    from raft.certificate import Certificate
     from raft.client import Raft
     from raft.core.core import Config, Core
     from raft.core.membership import AddLearner, AddVoter, Demote, Remove
@@ -50,6 +51,7 @@ __all__ = [
     "AddLearner",
     "AddVoter",
     "BusyError",
+    "Certificate",
     "ChangeInProgressError",
     "Config",
     "ConfigurationMovedError",
@@ -99,6 +101,7 @@ __all__ = [
 # Importing ``raft.core`` runs this file first, and the core must load nothing but itself.
 _HOMES = {
     "raft.applying": ("SnapshotPolicy",),
+    "raft.certificate": ("Certificate",),
     "raft.client": ("Raft",),
     "raft.core.core": ("Config", "Core"),
     "raft.core.membership": ("AddLearner", "AddVoter", "Demote", "Remove"),

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from raft.asking import Asker, Limit
+from raft.certificate import Certificate
 from raft.changing import LOOK_SECONDS, Changes, Deadline, reach, wait_until_caught_up
 from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
 from raft.core.messages import Index, ServerId
@@ -57,8 +58,8 @@ class Raft:
 
     ``servers`` maps ids to ``HOST:PORT``; requests find the leader among them, and members that
     join later are learned from the cluster. Use it as ``async with Raft(servers, cluster,
-    secret) as raft``. Raises ValueError for an address, a cluster's name or a secret that cannot
-    be one.
+    secret) as raft``, with a Certificate in the place of the secret where the servers have one,
+    too. Raises ValueError for an address, a cluster's name or a secret that cannot be one.
 
     Every request ends: with its answer, with a RaftError that says what is certain, or with
     OutcomeUnknownError. Timeouts are in real seconds; with None a request waits as long as it
@@ -69,17 +70,20 @@ class Raft:
     sends them as they are, and never again once they may be in a log.
     """
 
+    id: ServerId | None = None
+    """The server that this process is, None if it is none."""
+
     def __init__(
         self,
         servers: Mapping[ServerId, str],
         cluster: str,
-        secret: bytes,
+        secret: bytes | Certificate,
         *,
         sessions: bool = True,
     ) -> None:
         if not servers:
             raise ValueError("a cluster has at least one server")
-        self._identity = Identity(cluster, None, secret)
+        self._identity = Identity(cluster, self.id, secret)
         self._asker = Asker(servers, self._identity)
         self._session = Session(self._asker) if sessions else None
 
@@ -206,7 +210,7 @@ class Raft:
             await asyncio.sleep(LOOK_SECONDS)
 
     def events(self, server: ServerId | None = None) -> AsyncIterator[Event]:
-        """Return what happens in a server, or in the leader, from now on.
+        """Return what happens in a server, or in the leader, from when it is first asked on.
 
         ``async for event in raft.events()`` gives the facts of :mod:`raft.core.events`:
         RoleChanged, LeaderChanged, CommitAdvanced, ConfigurationChanged and others; and an

@@ -293,12 +293,11 @@ class Core:
         if message.dst != state.me or message.src == state.me:
             state.ignore(message, "it is not from another server to this one")
             return
-        match message:
-            case RequestPreVote():
-                self._on_request_pre_vote(message, now)
-                return
-            case RequestVote() if refuse_if_disruptive(state, message, now):
-                return
+        if isinstance(message, RequestPreVote):
+            self._on_request_pre_vote(message, now)
+            return
+        if isinstance(message, RequestVote) and refuse_if_disruptive(state, message, now):
+            return
         # All servers: a higher term makes this server a follower in that term (§5.1).
         if self.rules.is_newer_term(message.term, state.term):
             state.enter_term(message.term)

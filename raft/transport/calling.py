@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from raft.core.messages import ServerId
-from raft.frames import Caller, ClientReply, Frame, Observation, Refused
+from raft.frames import Caller, ClientReply, Frame, Observation, RefusalReason, Refused
 from raft.handshake import CallerHandshake, HandshakeError, Identity
 from raft.printable import printable
 from raft.transport.addresses import parse_address
@@ -62,7 +62,8 @@ class _Call:
         on_frame: Callable[[Frame], None],
         on_closed: Callable[[str], None],
     ) -> None:
-        self.connection = Connection(self._answer, self._lost)
+        tls = identity.new_tls(server_side=False)
+        self.connection = Connection(self._answer, self._lost, tls=tls)
         self._handshake = CallerHandshake(identity, caller, dst)
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._address = address
@@ -85,11 +86,13 @@ class _Call:
     def _answer(self, frame: Frame) -> None:
         connection = self.connection
         try:
-            connection.send(self._handshake.receive(frame))
+            proof = self._handshake.receive(frame, connection.subject)
         except HandshakeError as error:
             self._done.set_exception(error)
             connection.close(error.detail)
             return
+        if proof is not None:
+            connection.send(proof)
         connection.caller, connection.peer = self._caller, self._dst
         connection.receive = self._take
         observes = self._caller is Caller.OBSERVER
@@ -106,6 +109,11 @@ class _Call:
 
     def _lost(self, reason: str) -> None:
         if not self._done.done():
-            self._done.set_exception(ConnectionError(f"{self._address}: {reason}"))
+            self._done.set_exception(self._failure(reason))
         elif self.connection.peer is not None:
             self._on_closed(reason)
+
+    def _failure(self, reason: str) -> Exception:
+        if self.connection.incompatible:
+            return HandshakeError(RefusalReason.PROOF, reason)
+        return ConnectionError(f"{self._address}: {reason}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from functools import partial
 from typing import Protocol, get_args
 
+from raft.certificate import Certificate
 from raft.core.messages import Message, ServerId
 from raft.frames import (
     Caller,
@@ -23,7 +25,7 @@ from raft.transport.connection import GOODBYE, HANDSHAKE_SECONDS, Connection
 from raft.wire import MAX_FRAME, MAX_OBSERVATION
 
 MAX_UNPROVEN = 32
-"""Connections in the handshake; one more, and the oldest of them is closed."""
+"""Connections in the handshake; one more, and one of them is closed."""
 
 MAX_CALLERS = 64
 """Clients, observers, and peers, that one server hears at once; of each peer one connection."""
@@ -78,11 +80,16 @@ class Listener:
     async def start(self, address: str) -> str:
         """Listen at ``host:port``, and return it; port 0 becomes the free one that was taken.
 
-        Raises ValueError for an address that is not loopback, OSError when it cannot be had.
+        Without a certificate the address must be a loopback one. Raises ValueError if it is not,
+        OSError when it cannot be had.
         """
         host, port = parse_address(address)
+        if isinstance(self._identity.secret, Certificate):
+            self._identity.secret.remind()
+        else:
+            host = require_loopback(host)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, require_loopback(host), port)
+        self._server = await loop.create_server(self._accept, host, port)
         name = self._server.sockets[0].getsockname()
         return format_address(name[0], name[1])
 
@@ -99,21 +106,33 @@ class Listener:
             receive=lambda frame: self._prove(connection, handshake, frame),
             lost=lambda reason: self._forget(connection, reason),
             made=lambda: self._await_proof(connection),
+            tls=self._identity.new_tls(server_side=True),
         )
         return connection
 
     def _await_proof(self, connection: Connection) -> None:
-        # Closing the oldest rather than refusing the newest: an honest handshake takes
-        # milliseconds, so whoever floods the server closes mostly its own connections.
         if len(self._unproven) >= MAX_UNPROVEN:
-            next(iter(self._unproven)).close("too many callers that have proved nothing")
+            # Gone from here at once: many may come in one turn of the loop.
+            victim = self._least_trusted()
+            self._unproven.pop(victim).cancel()
+            victim.close("too many callers that have proved nothing")
         self._unproven[connection] = asyncio.get_running_loop().call_later(
             HANDSHAKE_SECONDS, connection.close, f"no handshake within {HANDSHAKE_SECONDS:g} s"
         )
 
+    def _least_trusted(self) -> Connection:
+        """Return the oldest unproven connection from wherever most of them come.
+
+        An honest handshake takes milliseconds, so whoever floods the server closes its own
+        connections, and not those of others.
+        """
+        hosts = Counter(connection.host for connection in self._unproven)
+        ((busiest, _),) = hosts.most_common(1)
+        return next(connection for connection in self._unproven if connection.host == busiest)
+
     def _prove(self, connection: Connection, handshake: ServerHandshake, frame: Frame) -> None:
         try:
-            welcome = handshake.receive(frame)
+            welcome = handshake.receive(frame, connection.subject)
             assert handshake.preamble is not None
             self._require_room(handshake.preamble)
         except HandshakeError as refusal:
@@ -122,7 +141,7 @@ class Listener:
             return
         if welcome is not None:
             connection.send(welcome)
-        else:
+        if handshake.complete:
             self._admit(connection, handshake.preamble)
 
     def _require_room(self, preamble: Preamble) -> None:
@@ -187,6 +206,8 @@ class Listener:
 
     def _forget(self, connection: Connection, reason: str) -> None:
         who = "unproven caller" if connection.caller is None else connection.caller.name.lower()
+        if connection.subject is not None:
+            who = f"{who}, {connection.subject},"
         is_news = connection.caller is not Caller.CLIENT or reason != GOODBYE
         level = logging.INFO if is_news else logging.DEBUG
         _log.log(level, "%s %s: connection closed: %s", who, connection.address, reason)

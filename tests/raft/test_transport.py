@@ -355,6 +355,41 @@ class TestHandshake:
         assert [end.closed for end in ends[1:]] == [False] * MAX_UNPROVEN
         assert await is_served(site)
 
+    async def test_of_many_that_come_at_once_only_so_many_stay(self, site, cleanup, caplog):
+        """All are accepted in one turn of the loop, and closed ones need another to be gone."""
+        caplog.set_level(logging.INFO)
+        too_many = 2 * MAX_UNPROVEN
+        callers = [
+            socket.create_connection(parse_address(site.address))
+            for _ in range(MAX_UNPROVEN + too_many)
+        ]
+        for caller in callers:
+            cleanup.callback(caller.close)
+            caller.setblocking(False)
+
+        def closed(caller):
+            with contextlib.suppress(BlockingIOError):
+                return caller.recv(1) == b""
+
+        async with asyncio.timeout(10):
+            while sum(map(bool, map(closed, callers))) < too_many:
+                await asyncio.sleep(0)
+        assert "no handshake within" not in caplog.text
+        assert await is_served(site)
+
+    async def test_whoever_floods_closes_his_own_connections(self, site, dial):
+        loop = asyncio.get_running_loop()
+        host, port = parse_address(site.address)
+        _, honest = await loop.create_connection(End, host, port, local_addr=("127.0.0.2", 0))
+        ends = [await dial(site) for _ in range(3 * MAX_UNPROVEN)]
+        await ends[0].until(lambda: ends[0].closed)
+        handshake = CallerHandshake(identity(2), Caller.PEER, 1)
+        honest.say(handshake.preamble)
+        await honest.until(lambda: honest.frames)
+        honest.say(handshake.receive(honest.frames[0]), HEARTBEAT)
+        await site.until(lambda: site.messages)
+        honest.transport.close()
+
     async def test_too_many_clients_are_told_that_the_server_is_busy(
         self, site, dial, cleanup, monkeypatch
     ):

@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 
 from raft.core.core import Core
@@ -229,7 +229,7 @@ class Node:
             if isinstance(what, Operation):
                 self.request(what)
             else:
-                self._step(core, what)
+                self._step(core, what, self.now)
         if self._save_waits and not self.paused:
             self._save_waits = False
             self.save_done()
@@ -241,16 +241,17 @@ class Node:
 
     def take(self, message: Message) -> None:
         """Take in a message from another server."""
-        if self.core is None:
+        core = self.core
+        if core is None:
             return
         if self.paused:
             self.inbox.append(message)
             return
-        self._step(self.core, message)
-        self.turn()
-
-    def _step(self, core: Core, message: Message) -> None:
         now = self.clock.at(self._world.now)
+        self._step(core, message, now)
+        self._turn(core, now)
+
+    def _step(self, core: Core, message: Message, now: float) -> None:
         kind = type(message)
         if kind is RequestPreVote:
             before = (core.term, core.voted_for)
@@ -307,9 +308,11 @@ class Node:
 
     def turn(self) -> None:
         """Do all that has come up."""
-        core, world = self.core, self._world
-        assert core is not None
-        life, now = self.life, self.clock.at(world.now)
+        assert self.core is not None
+        self._turn(self.core, self.now)
+
+    def _turn(self, core: Core, now: float) -> None:
+        world, life = self._world, self.life
         again = True
         while again:
             ready = core.ready(now)
@@ -360,7 +363,6 @@ class Node:
         more = False
         if save is None and not self.pending:
             # Nothing to wait for, as for most.
-            core.persisted(ready.number, now)
             for message in ready.messages_after_persist:
                 world.send(self, message)
         elif self.pending or self._scenario.disk_delay or self.disk_slowness:
@@ -408,9 +410,7 @@ class Node:
         if registers.effects != before:
             inner = command
             if is_session_request(command):
-                request = decode_request(command)
-                assert isinstance(request, Perform)
-                inner = request.command
+                inner = _performed(command)
             invariants.took_effect(self.server, index, inner)
         invariants.digest(self.server, index, registers.digest)
         return answer
@@ -502,3 +502,11 @@ class Node:
             self._world.invariants.interrupted(self.server, save)
             raise
         self._world.invariants.stored(self.server, save)
+
+
+@lru_cache(1024)
+def _performed(request: bytes) -> bytes:
+    """Return what a session's request performs: each server is about to apply the same one."""
+    decoded = decode_request(request)
+    assert isinstance(decoded, Perform)
+    return decoded.command
