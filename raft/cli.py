@@ -125,7 +125,22 @@ def _serve(options: argparse.Namespace) -> int:
         advertise=options.advertise or "",
         snapshots=SnapshotPolicy(options.snapshot_entries, options.snapshot_bytes),
     )
-    return serve(config, options.data)
+    return serve(config, options.data, _broken(options))
+
+
+def _broken(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the rules that are to be broken, once it is clear that they can be."""
+    if not options.rules:
+        return ()
+    if not options.attended:
+        _misused(options, "--rules breaks Raft on purpose, which only --attended servers may")
+    from raft.testing import catalogue
+
+    try:
+        catalogue.broken(options.rules)
+    except ValueError as error:
+        _misused(options, str(error))
+    return tuple(options.rules)
 
 
 def _secret_command(options: argparse.Namespace) -> int:
@@ -475,6 +490,13 @@ def _add_serve(commands: Commands) -> None:
         "--attended",
         action="store_true",
         help="stop when standard input ends; time stands still until an observer sets the clock",
+    )
+    add(
+        "--rules",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="break this rule of Raft on purpose (with --attended); once for each",
     )
 
 

@@ -12,17 +12,27 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from raft.core.messages import ServerId
 from raft.printable import printable
-from raftviz.command import clients, network, scripts, servers, time, viewer
+from raftviz.command import clients, machines, network, rules, scripts, servers, time, viewer
 from raftviz.command.clients import ClientCommand as ClientCommand
 from raftviz.command.clients import Delete as Delete
 from raftviz.command.clients import Get as Get
 from raftviz.command.clients import Put as Put
+from raftviz.command.machines import Clock as Clock
+from raftviz.command.machines import Disk as Disk
+from raftviz.command.machines import DiskFault as DiskFault
+from raftviz.command.machines import Flip as Flip
+from raftviz.command.machines import MachineCommand as MachineCommand
+from raftviz.command.machines import Power as Power
+from raftviz.command.machines import Slow as Slow
 from raftviz.command.network import Cut as Cut
 from raftviz.command.network import Delay as Delay
 from raftviz.command.network import Heal as Heal
 from raftviz.command.network import Isolate as Isolate
 from raftviz.command.network import NetworkCommand as NetworkCommand
 from raftviz.command.network import Partition as Partition
+from raftviz.command.rules import Break as Break
+from raftviz.command.rules import Mend as Mend
+from raftviz.command.rules import RuleCommand as RuleCommand
 from raftviz.command.scripts import Expect as Expect
 from raftviz.command.scripts import ScriptCommand as ScriptCommand
 from raftviz.command.scripts import Wait as Wait
@@ -31,6 +41,7 @@ from raftviz.command.servers import Pause as Pause
 from raftviz.command.servers import Restart as Restart
 from raftviz.command.servers import Resume as Resume
 from raftviz.command.servers import ServerCommand as ServerCommand
+from raftviz.command.servers import Stop as Stop
 from raftviz.command.servers import Timeout as Timeout
 from raftviz.command.spec import CommandSpec as CommandSpec
 from raftviz.command.spec import Scope as Scope
@@ -52,11 +63,15 @@ from raftviz.command.viewer import Select as Select
 from raftviz.command.viewer import ViewerCommand as ViewerCommand
 from raftviz.model.conditions import complete_condition, condition_help
 
-LabCommand = ServerCommand | NetworkCommand | ClientCommand | TimeCommand
+LabCommand = (
+    ServerCommand | MachineCommand | RuleCommand | NetworkCommand | ClientCommand | TimeCommand
+)
 Command = LabCommand | ViewerCommand | ScriptCommand
 
 TABLE: tuple[CommandSpec[Command], ...] = (
     *servers.SPECS,
+    *machines.SPECS,
+    *rules.SPECS,
     *network.SPECS,
     *clients.SPECS,
     *time.SPECS,
@@ -143,10 +158,12 @@ def format_command(command: Command) -> str:
 
 _SUGGESTED: dict[Takes, tuple[str, ...]] = {
     Takes.SERVERS: ROLES,
+    Takes.DISK: (*ROLES, *machines.DISK_WORDS, *machines.FILES),
+    Takes.CLOCK: (*ROLES, "x1.5", "x2", "x1/2", "ok"),
     Takes.KEY: ("@leader",),
     Takes.DURATION: ("10ms", "20ms", "50ms", "100ms", "200ms"),
     Takes.RATE: ("0", "1/100", "1/50", "1/20", "1/10", "1/5", "1/2", "1", "2", "5", "10"),
-    Takes.TOPIC: (*(spec.name for spec in TABLE), "conditions"),
+    Takes.TOPIC: (*(spec.name for spec in TABLE), "conditions", "rules"),
 }
 _LAST_WORD = re.compile(r"[^\s,|>→]*$")
 
@@ -162,8 +179,10 @@ def complete(text: str, servers: Sequence[ServerId] = DEFAULT_SERVERS) -> list[s
     if spec.takes is Takes.CONDITION:
         return [text + rest for rest in complete_condition(text, servers)]
     words: list[str] = list(_SUGGESTED.get(spec.takes, ()))
-    if spec.takes is Takes.SERVERS:
+    if spec.takes in (Takes.SERVERS, Takes.DISK, Takes.CLOCK):
         words = [*map(str, servers), *words]
+    elif spec.takes is Takes.RULE:
+        words = [*rules.rule_names(), "in", *map(str, servers)]
     elif spec.takes is Takes.KEY:
         words += [f"@{server}" for server in servers]
     match = _LAST_WORD.search(text)
@@ -185,9 +204,11 @@ def help_text(topic: str = "") -> str:
         return "\n\n".join(_help_on_scope(scope) for scope in Scope)
     if topic == "conditions":
         return condition_help()
+    if topic == "rules":
+        return rules.rules_help()
     spec = _BY_NAME.get(topic)
     if spec is None:
-        near = difflib.get_close_matches(topic, [*_BY_NAME, "conditions"], 1)
+        near = difflib.get_close_matches(topic, [*_BY_NAME, "conditions", "rules"], 1)
         hint = f"did you mean {near[0]}?" if near else "help lists all commands"
         return f'there is no "{printable(topic, 30)}": {hint}'
     lines = [spec.syntax, f"    {spec.summary}", f"    for example: {spec.example}"]
@@ -200,7 +221,7 @@ def help_text(topic: str = "") -> str:
 
 def is_topic(topic: str) -> bool:
     """Tell whether ``help_text`` knows more of it than what comes near."""
-    return not topic or topic == "conditions" or topic in _BY_NAME
+    return not topic or topic in ("conditions", "rules") or topic in _BY_NAME
 
 
 def _help_on_scope(scope: Scope) -> str:

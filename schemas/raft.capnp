@@ -42,6 +42,11 @@ struct Envelope {
     installSnapshotReply @19 :Messages.InstallSnapshotReply;
     readIndex @20 :Messages.ReadIndex;
     readIndexReply @21 :Messages.ReadIndexReply;
+
+    # From an observer, too
+    setDisk @22 :Observe.SetDisk;
+    cutPower @23 :Void;
+    # Lose at once what is not synced, and end without a word.
   }
 }
 

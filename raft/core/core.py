@@ -293,25 +293,24 @@ class Core:
         if message.dst != state.me or message.src == state.me:
             state.ignore(message, "it is not from another server to this one")
             return
-        match message:
-            case RequestPreVote():
-                self._on_request_pre_vote(message, now)
-                return
-            case RequestVote() if refuse_if_disruptive(state, message, now):
-                return
+        if isinstance(message, RequestPreVote):
+            self._on_request_pre_vote(message, now)
+            return
+        if isinstance(message, RequestVote) and refuse_if_disruptive(state, message, now):
+            return
         # All servers: a higher term makes this server a follower in that term (§5.1).
         if self.rules.is_newer_term(message.term, state.term):
             state.enter_term(message.term)
             self._become_follower(RoleReason.HIGHER_TERM, now)
         match message:
-            case RequestVote():
-                on_request_vote(state, message, now)
             case AppendEntries():
                 if self.rules.is_stale_request(message.term, state.term):
                     refuse_append(state, message)
                 else:
                     self._follow(message, now)
                     on_append_entries(state, message)
+            case RequestVote():
+                on_request_vote(state, message, now)
             case InstallSnapshot():
                 if self.rules.is_stale_request(message.term, state.term):
                     refuse_snapshot(state, message)
@@ -331,15 +330,15 @@ class Core:
             state.ignore(message, f"it is of term {message.term}, which is over")
             return
         match message:
+            case AppendEntriesReply() if self._leadership is not None:
+                self._leadership.on_append_reply(message, now)
+                self._advance_commit(now)
             case RequestVoteReply() if self._election is not None:
                 self._election.on_reply(message)
                 self._lead_if_elected(now)
             case RequestPreVoteReply() if self._pre_election is not None:
                 self._pre_election.on_reply(message)
                 self._elect_if_hopeful(now)
-            case AppendEntriesReply() if self._leadership is not None:
-                self._leadership.on_append_reply(message, now)
-                self._advance_commit(now)
             case InstallSnapshotReply() if self._leadership is not None:
                 self._leadership.on_snapshot_reply(message, now)
                 self._advance_commit(now)
@@ -361,7 +360,8 @@ class Core:
         state = self._state
         if self._leadership is not None:
             raise state.violation(f"S{message.src} also leads term {state.term}")
-        self._become_follower(RoleReason.LEADER_EXISTS, now)
+        if state.role is not Role.FOLLOWER:
+            self._become_follower(RoleReason.LEADER_EXISTS, now)
         state.hear(message.src, now)
 
     def _on_snapshot(self, message: InstallSnapshot, now: float) -> None:

@@ -126,6 +126,8 @@ def _without_compacted(state: State, request: AppendEntries) -> AppendEntries:
 
 
 def _take_entries(state: State, request: AppendEntries) -> None:
+    if not request.entries:
+        return
     known = state.rules.first_new(state.log, request)
     new = request.entries[known:]
     if not new:

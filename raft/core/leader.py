@@ -37,8 +37,6 @@ from raft.core.readonly import PendingRead, ReadQueue, ReadRequest, ReadState
 from raft.core.ready import Refusal, Refused
 from raft.core.state import State
 
-_ENTRY_OVERHEAD = 32
-
 
 class Leadership:
     """What a server knows and does while it leads one term."""
@@ -152,7 +150,7 @@ class Leadership:
         if progress is None:
             self._state.ignore(reply, f"S{reply.src} is no member any more")
             return None
-        progress.heard_at = max(progress.heard_at, now)
+        progress.heard_at = now
         if reply.round > progress.round:
             progress.round = reply.round
             self._confirm_round(now)
@@ -250,7 +248,7 @@ class Leadership:
         prev_term = state.log.term_at(prev_index)
         if prev_term is None:
             raise state.violation(f"nextIndex {progress.next_index} of S{peer} is past the log")
-        entries, size = ((), 0) if progress.window.full else self._batch(progress.next_index)
+        entries, size = self._batch(progress)
         state.send(
             AppendEntries(
                 state.me,
@@ -268,16 +266,11 @@ class Leadership:
             progress.sent(Index(prev_index + len(entries)), size)
             self._tell_progress(peer, progress, before)
 
-    def _batch(self, first: Index) -> tuple[tuple[Entry, ...], int]:
-        log, limit = self._state.log, self._state.config.max_append_bytes
-        size, last = 0, first - 1
-        while last < log.last_index:
-            more = len(log.entry(last + 1).data) + _ENTRY_OVERHEAD
-            if size + more > limit and last >= first:
-                break
-            size += more
-            last += 1
-        return log.entries(first, last), size
+    def _batch(self, progress: Progress) -> tuple[tuple[Entry, ...], int]:
+        log = self._state.log
+        if progress.next_index > log.last_index or progress.window.full:
+            return (), 0
+        return log.batch(progress.next_index, self._state.config.max_append_bytes)
 
     def _send_piece(self, peer: ServerId, progress: Progress) -> None:
         """Send the next piece of a snapshot (§7): one at a time, so that it crowds nothing out."""

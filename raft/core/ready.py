@@ -17,8 +17,9 @@ class Ready:
     ``messages`` may leave at once. Then to the disk, in one atomic step: ``hard_state``,
     ``snapshot`` (which replaces all entries up to its index), and ``entries`` from
     ``first_index`` on; what a store has from there on goes, even if there are no entries
-    (``first_index`` 0: the log is untouched). Then call ``persisted(number)`` and send
-    ``messages_after_persist``: they promise what this Ready, *and every one before it*, stored.
+    (``first_index`` 0: the log is untouched). Then call ``persisted(number)``, which may be left
+    out if there was nothing to store, and send ``messages_after_persist``: they promise what this
+    Ready, *and every one before it*, stored.
     If ``restore``, the state machine starts anew from ``snapshot``: call ``applied`` with its
     index. Then apply ``committed_entries`` (the first at ``first_committed``) and call
     ``applied``. ``read_states`` are reads that may be answered when their index is applied.

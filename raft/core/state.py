@@ -72,7 +72,8 @@ class State:
             self.log = Log(entries, snapshot.index, snapshot.term)
             self.configurations = Configurations(snapshot.configuration, snapshot.index)
         for index in range(self.log.first_index, self.log.last_index + 1):
-            self._note_configuration(Index(index), self.log.entry(index))
+            if (entry := self.log.entry(index)).kind is EntryKind.CONFIGURATION:
+                self._note_configuration(Index(index), entry)
         self.saves = Saves(hard_state, self.log.last_index)
 
         # Volatile state on all servers.
@@ -190,7 +191,8 @@ class State:
         self.log.append(entries)
         self.emit(EntriesAppended(first_index, entries))
         for index, entry in enumerate(entries, first_index):
-            if self._note_configuration(Index(index), entry):
+            if entry.kind is EntryKind.CONFIGURATION:
+                self._note_configuration(Index(index), entry)
                 self._tell_configuration()
 
     def truncate(self, from_index: Index) -> None:
@@ -241,14 +243,11 @@ class State:
         self.emit(SnapshotInstalled(snapshot.index, snapshot.term, retain))
         self._tell_configuration()
 
-    def _note_configuration(self, index: Index, entry: Entry) -> bool:
-        if entry.kind is not EntryKind.CONFIGURATION:
-            return False
+    def _note_configuration(self, index: Index, entry: Entry) -> None:
         try:
             self.configurations.append(index, Configuration.decode(entry.data))
         except ConfigurationError as error:
             raise self.violation(f"entry {index}: {error}") from error
-        return True
 
     def _tell_configuration(self) -> None:
         placed = self.configurations
@@ -348,7 +347,7 @@ class Saves:
             self._unsaved_from <= last_index
             or self._rewrite
             or self.snapshot is not None
-            or hard_state != self.hard_state
+            or (hard_state is not self.hard_state and hard_state != self.hard_state)
         )
 
     def completed(self, number: int) -> bool:

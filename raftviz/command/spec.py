@@ -30,6 +30,9 @@ class Takes(enum.Enum):
     RATE = enum.auto()
     TOPIC = enum.auto()
     CONDITION = enum.auto()
+    DISK = enum.auto()
+    CLOCK = enum.auto()
+    RULE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,6 +243,12 @@ class Reader:
         """Take one role, or numbers with spaces or commas between them."""
         return self._numbers(lambda: self.take(",") or self._next_symbol() not in _AFTER_SERVERS)
 
+    def servers_then(self) -> Servers:
+        """Take one role, or numbers, before a word that is none."""
+        return self._numbers(
+            lambda: self.take(",") or _ID.fullmatch(self._next_symbol()) is not None
+        )
+
     def joined_servers(self) -> Servers:
         """Take one role, or numbers joined by commas."""
         return self._numbers(lambda: self.take(","))

@@ -13,7 +13,9 @@ from collections.abc import Awaitable
 from raftviz import commands as cmd
 from raftviz.lab.api import Answer
 from raftviz.lab.on_clients import OnClients
+from raftviz.lab.on_machines import OnMachines
 from raftviz.lab.on_network import OnNetwork
+from raftviz.lab.on_rules import OnRules
 from raftviz.lab.on_servers import OnServers
 from raftviz.lab.on_time import OnTime
 from raftviz.lab.parts import Parts
@@ -31,6 +33,8 @@ class Session:
     def __init__(self, parts: Parts) -> None:
         self._stream = parts.stream
         self._servers = OnServers(parts)
+        self._machines = OnMachines(parts)
+        self._rules = OnRules(parts)
         self._network = OnNetwork(parts)
         self._clients = OnClients(parts)
         self._time = OnTime(parts)
@@ -54,6 +58,10 @@ class Session:
         """Carry a command out, or as much of it as must not happen beside others."""
         if isinstance(command, cmd.ServerCommand):
             return await self._servers.carry_out(command)
+        if isinstance(command, cmd.MachineCommand):
+            return await self._machines.carry_out(command)
+        if isinstance(command, cmd.RuleCommand):
+            return await self._rules.carry_out(command)
         if isinstance(command, cmd.NetworkCommand):
             return await self._network.carry_out(command)
         if isinstance(command, cmd.ClientCommand):
