@@ -92,8 +92,7 @@ class Connection(asyncio.Protocol):
         if self._tls is None:
             self._transport.writelines(frames)
         else:
-            self._tls.send(b"".join(frames))
-            self._transport.write(self._tls.outgoing())
+            self._transport.write(self._tls.encrypt(b"".join(frames)))
 
     def close(self, reason: str) -> None:
         """Close the connection. What the other end does not take now, it never gets."""
