@@ -35,7 +35,7 @@ class TlsError(Exception):
     """The ends of a connection cannot agree on TLS; the message says why, in words."""
 
 
-def looks_like_tls(start: bytes) -> bool:
+def looks_like_tls(start: bytes | memoryview) -> bool:
     """Tell whether a connection on which the other end began with these bytes speaks TLS."""
     return start[:2] in _FIRST_BYTES
 
@@ -74,7 +74,7 @@ class Tls:
         if not server_side:
             self._shake_hands()
 
-    def receive(self, data: bytes) -> bytes:
+    def receive(self, data: bytes | memoryview) -> bytes:
         """Take what arrived, and return what it says. Raises TlsError; then the end is near.
 
         ``outgoing`` may hold a last word then, by which the other end knows what was wrong.
