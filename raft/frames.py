@@ -1,16 +1,18 @@
 """The frames on a connection that are not messages between peers.
 
 A connection opens with a handshake in which both ends prove that they know the cluster's
-secret, and neither sends it (design §8)::
+secret, and neither sends it::
 
     caller → server   Preamble   version, cluster, who calls, whom it wants, a fresh nonce
     server → caller   Welcome    its own nonce, its proof over both        (or Refused)
     caller → server   Proof      the caller's proof over both              (or Refused comes back)
 
-A caller may send its first frames right behind its Proof. After the handshake a *peer*
-connection carries the caller's messages one way (answers travel on the callee's own
-connection); a *client* connection carries requests and replies; an *observer* connection
-carries observations to the caller and controls to the server.
+Where TLS has proved both ends by their certificates, nonce and proof are empty, and the Welcome
+is the end of it. A caller may send its first frames right behind its Proof.
+
+After the handshake a *peer* connection carries the caller's messages one way (answers travel on
+the callee's own connection); a *client* connection carries requests and replies; an *observer*
+connection carries observations to the caller and controls to the server.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ class RefusalReason(enum.IntEnum):
     UNKNOWN_PEER = 3
     """The caller claims to be no server, or to be the one that it called."""
     PROOF = 4
-    """The caller could not prove that it knows the cluster's secret."""
+    """The caller could not prove that it knows the cluster's secret, or is whom it says it is."""
     BUSY = 5
     """Too many connections are open."""
     EXPECTED_PREAMBLE = 6

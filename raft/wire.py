@@ -59,7 +59,7 @@ class FrameSplitter:
             frames.append(frame)
         return frames
 
-    def push(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes | memoryview) -> None:
         """Take bytes in, for ``next_frame``."""
         self._buffer += chunk
 
