@@ -31,9 +31,9 @@ from raft.frames import (
     Barrier,
     BarrierReached,
     Campaign,
-    ClientRequest,
     Control,
     FireTimer,
+    FromClient,
     SetClock,
     Status,
 )
@@ -333,7 +333,7 @@ class Server:
 
     # --- Clients (called by the Listener) ---------------------------------------------------------
 
-    def client_request(self, connection: Connection, request: ClientRequest) -> None:
+    def client_request(self, connection: Connection, request: FromClient) -> None:
         """Begin a request; its reply follows when it is known."""
         self._guarded(lambda: self._requests.begin(connection, request))
 

@@ -42,6 +42,11 @@ struct Envelope {
     installSnapshotReply @19 :Messages.InstallSnapshotReply;
     readIndex @20 :Messages.ReadIndex;
     readIndexReply @21 :Messages.ReadIndexReply;
+
+    # From a client, too, and to it
+    proposals @22 :Client.Proposals;
+    queries @23 :Client.Queries;
+    results @24 :Client.Results;
   }
 }
 
