@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import subprocess
 import sys
@@ -42,7 +41,10 @@ def running(
         secret = Path(name, "secret")
         write_secret(secret)
         ids = [ServerId(number) for number in range(1, servers + 1)]
-        addresses = {server: f"127.0.0.1:{port}" for server, port in zip(ids, free_ports(servers))}
+        addresses = {
+            server: f"127.0.0.1:{port}"
+            for server, port in zip(ids, free_ports(servers), strict=True)
+        }
         started = [_start(server, addresses, Path(name), options) for server in ids]
         try:
             for process in started:
@@ -80,7 +82,9 @@ def _start(
 def free_ports(count: int) -> list[int]:
     """Return ports of 127.0.0.1 that nobody listens on at the moment."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
         return [bound.getsockname()[1] for bound in sockets]
 
 
