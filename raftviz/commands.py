@@ -12,11 +12,28 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from raft.core.messages import ServerId
 from raft.printable import printable
-from raftviz.command import clients, machines, network, rules, scripts, servers, time, viewer
+from raftviz.command import (
+    clients,
+    goings_on,
+    machines,
+    network,
+    rules,
+    scripts,
+    servers,
+    time,
+    viewer,
+)
 from raftviz.command.clients import ClientCommand as ClientCommand
 from raftviz.command.clients import Delete as Delete
 from raftviz.command.clients import Get as Get
 from raftviz.command.clients import Put as Put
+from raftviz.command.goings_on import ChaosCommand as ChaosCommand
+from raftviz.command.goings_on import ChaosOff as ChaosOff
+from raftviz.command.goings_on import ChaosOn as ChaosOn
+from raftviz.command.goings_on import Load as Load
+from raftviz.command.goings_on import LoadCommand as LoadCommand
+from raftviz.command.goings_on import LoadOff as LoadOff
+from raftviz.command.goings_on import Mix as Mix
 from raftviz.command.machines import Clock as Clock
 from raftviz.command.machines import Disk as Disk
 from raftviz.command.machines import DiskFault as DiskFault
@@ -64,7 +81,14 @@ from raftviz.command.viewer import ViewerCommand as ViewerCommand
 from raftviz.model.conditions import complete_condition, condition_help
 
 LabCommand = (
-    ServerCommand | MachineCommand | RuleCommand | NetworkCommand | ClientCommand | TimeCommand
+    ServerCommand
+    | MachineCommand
+    | RuleCommand
+    | NetworkCommand
+    | ClientCommand
+    | LoadCommand
+    | ChaosCommand
+    | TimeCommand
 )
 Command = LabCommand | ViewerCommand | ScriptCommand
 
@@ -74,6 +98,8 @@ TABLE: tuple[CommandSpec[Command], ...] = (
     *rules.SPECS,
     *network.SPECS,
     *clients.SPECS,
+    *goings_on.LOAD_SPECS,
+    *goings_on.CHAOS_SPECS,
     *time.SPECS,
     *viewer.SPECS,
     *scripts.SPECS,
@@ -160,6 +186,8 @@ _SUGGESTED: dict[Takes, tuple[str, ...]] = {
     Takes.SERVERS: ROLES,
     Takes.DISK: (*ROLES, *machines.DISK_WORDS, *machines.FILES),
     Takes.CLOCK: (*ROLES, "x1.5", "x2", "x1/2", "ok"),
+    Takes.LOAD: ("200/s", "8", "clients", "off", "put", "get", "delete", "keys", "sessions"),
+    Takes.CHAOS: ("on", "off", "seed", "kinds", "every", *goings_on.CHAOS_KINDS),
     Takes.KEY: ("@leader",),
     Takes.DURATION: ("10ms", "20ms", "50ms", "100ms", "200ms"),
     Takes.RATE: ("0", "1/100", "1/50", "1/20", "1/10", "1/5", "1/2", "1", "2", "5", "10"),

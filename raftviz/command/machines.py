@@ -147,8 +147,7 @@ SPECS: tuple[CommandSpec[MachineCommand], ...] = (
     CommandSpec(
         "disk",
         "disk SERVERS FAULT",
-        "slow 50ms, full, failsync, tear (the next write), ok; of a dead server: flip log, "
-        "vote or snapshot [#BYTE], wipe",
+        "what a disk does: slow 50ms, full, failsync, tear, ok; when dead: flip FILE, wipe",
         "disk 3 slow 50ms",
         Takes.DISK,
         _disk,

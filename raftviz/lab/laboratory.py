@@ -56,7 +56,7 @@ class Laboratory:
                     cluster.addresses, CLUSTER, self._run.secret, sessions=False
                 ) as raft:
                     operations = Operations(raft, self._time, self._stream, tasks)
-                    session = Session(self._parts(cluster, operations))
+                    session = Session(self._parts(cluster, operations, tasks))
                     viewers = Viewers(
                         session.carry_out, self._stream, tasks, self._slow_down, abandoned
                     )
@@ -82,9 +82,17 @@ class Laboratory:
         await cluster.start_all(self._servers)
         self._time.run(self._options.rate)
 
-    def _parts(self, cluster: Cluster, operations: Operations) -> Parts:
-        stepper = Stepper(self._time, self._fabric, cluster, self._stream)
-        return Parts(self._stream, self._time, self._fabric, cluster, operations, stepper)
+    def _parts(self, cluster: Cluster, operations: Operations, tasks: asyncio.TaskGroup) -> Parts:
+        return Parts(
+            self._stream,
+            self._time,
+            self._fabric,
+            cluster,
+            operations,
+            Stepper(self._time, self._fabric, cluster, self._stream),
+            tasks,
+            connect=lambda: Raft(cluster.addresses, CLUSTER, self._run.secret),
+        )
 
     def _tell_beginning(self) -> None:
         options, setting = self._options, self._time.setting
