@@ -186,6 +186,7 @@ LOAD_SPECS: tuple[CommandSpec[LoadCommand], ...] = (
         "load 200/s",
         Takes.LOAD,
         _load,
+        more=("load 8 clients put 90% get 10% keys 5 sessions 2", "load off"),
     ),
 )
 CHAOS_SPECS: tuple[CommandSpec[ChaosCommand], ...] = (
@@ -196,5 +197,6 @@ CHAOS_SPECS: tuple[CommandSpec[ChaosCommand], ...] = (
         "chaos on seed 7",
         Takes.CHAOS,
         _chaos,
+        more=("chaos on kinds kill partition every 500ms", "chaos off"),
     ),
 )

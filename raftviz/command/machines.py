@@ -151,6 +151,7 @@ SPECS: tuple[CommandSpec[MachineCommand], ...] = (
         "disk 3 slow 50ms",
         Takes.DISK,
         _disk,
+        more=("disk leader full", "disk 3 flip log #120", "disk all ok"),
     ),
     CommandSpec(
         "clock",
@@ -159,5 +160,6 @@ SPECS: tuple[CommandSpec[MachineCommand], ...] = (
         "clock 3 x1.5",
         Takes.CLOCK,
         _clock,
+        more=("clock 3 ok",),
     ),
 )
