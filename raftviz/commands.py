@@ -16,6 +16,7 @@ from raftviz.command import (
     clients,
     goings_on,
     machines,
+    members,
     messages,
     network,
     rules,
@@ -42,6 +43,13 @@ from raftviz.command.machines import Flip as Flip
 from raftviz.command.machines import MachineCommand as MachineCommand
 from raftviz.command.machines import Power as Power
 from raftviz.command.machines import Slow as Slow
+from raftviz.command.members import Add as Add
+from raftviz.command.members import Demote as Demote
+from raftviz.command.members import MemberCommand as MemberCommand
+from raftviz.command.members import Promote as Promote
+from raftviz.command.members import Remove as Remove
+from raftviz.command.members import Replace as Replace
+from raftviz.command.members import Transfer as Transfer
 from raftviz.command.messages import Deliver as Deliver
 from raftviz.command.messages import Drop as Drop
 from raftviz.command.messages import Duplicate as Duplicate
@@ -110,6 +118,7 @@ LabCommand = (
     ServerCommand
     | MachineCommand
     | RuleCommand
+    | MemberCommand
     | NetworkCommand
     | MessageCommand
     | ClientCommand
@@ -123,6 +132,7 @@ TABLE: tuple[CommandSpec[Command], ...] = (
     *servers.SPECS,
     *machines.SPECS,
     *rules.SPECS,
+    *members.SPECS,
     *network.SPECS,
     *messages.SPECS,
     *clients.SPECS,

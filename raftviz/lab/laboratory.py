@@ -56,7 +56,7 @@ class Laboratory:
                     self._fabric.ports, CLUSTER, self._run.secret, sessions=False
                 ) as raft:
                     operations = Operations(raft, self._time, self._stream, tasks)
-                    session = Session(self._parts(cluster, operations, tasks))
+                    session = Session(self._parts(cluster, raft, operations, tasks))
                     viewers = Viewers(
                         session.carry_out, self._stream, tasks, self._slow_down, abandoned
                     )
@@ -82,12 +82,15 @@ class Laboratory:
         await cluster.start_all(self._servers)
         self._time.run(self._options.rate)
 
-    def _parts(self, cluster: Cluster, operations: Operations, tasks: asyncio.TaskGroup) -> Parts:
+    def _parts(
+        self, cluster: Cluster, raft: Raft, operations: Operations, tasks: asyncio.TaskGroup
+    ) -> Parts:
         return Parts(
             self._stream,
             self._time,
             self._fabric,
             cluster,
+            raft,
             operations,
             Stepper(self._time, self._fabric, cluster, self._stream),
             tasks,

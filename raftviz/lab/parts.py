@@ -24,6 +24,8 @@ class Parts:
     time: ClusterTime
     fabric: Fabric
     cluster: Cluster
+    raft: Raft
+    """The lab's own client of the cluster."""
     operations: Operations
     stepper: Stepper
     tasks: asyncio.TaskGroup

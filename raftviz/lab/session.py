@@ -15,6 +15,7 @@ from raftviz.lab.api import Answer
 from raftviz.lab.on_clients import OnClients
 from raftviz.lab.on_goings_on import OnChaos, OnLoad
 from raftviz.lab.on_machines import OnMachines
+from raftviz.lab.on_members import OnMembers
 from raftviz.lab.on_messages import OnMessages
 from raftviz.lab.on_network import OnNetwork
 from raftviz.lab.on_rules import OnRules
@@ -37,6 +38,7 @@ class Session:
         self._servers = OnServers(parts)
         self._machines = OnMachines(parts)
         self._rules = OnRules(parts)
+        self._members = OnMembers(parts)
         self._network = OnNetwork(parts)
         self._messages = OnMessages(parts)
         self._clients = OnClients(parts)
@@ -67,6 +69,8 @@ class Session:
             return await self._machines.carry_out(command)
         if isinstance(command, cmd.RuleCommand):
             return await self._rules.carry_out(command)
+        if isinstance(command, cmd.MemberCommand):
+            return await self._members.carry_out(command)
         if isinstance(command, cmd.NetworkCommand):
             return await self._network.carry_out(command)
         if isinstance(command, cmd.MessageCommand):

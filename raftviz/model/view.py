@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
-from raft.core.events import Role
+from raft.core.events import ConfigurationChanged, Role
 from raft.core.messages import Entry, Index, Message, ServerId, Term
 from raftviz.model import events as ev
 from raftviz.model.link_rules import CLIENT, LinkRules
-from raftviz.model.server_view import LAB
+from raftviz.model.server_view import LAB, NO_MEMBERS
 from raftviz.model.server_view import ServerView as ServerView
 
 OPERATIONS_KEPT = 500
@@ -142,6 +142,14 @@ class ClusterView:
         """The leader of the highest term that has one: it has a process, perhaps a paused one."""
         leaders = [server for server in self.servers.values() if server.role is Role.LEADER]
         return max(leaders, key=lambda server: server.term).id if leaders else None
+
+    @property
+    def configuration(self) -> ConfigurationChanged:
+        """Who belongs to the cluster, as the leader knows it, or else the newest that is known."""
+        if self.leader is not None:
+            return self.servers[self.leader].configuration
+        known = (server.configuration for server in self.servers.values())
+        return max(known, key=lambda one: one.index, default=NO_MEMBERS)
 
     @property
     def term(self) -> Term:
