@@ -58,7 +58,7 @@ class RefusalReason(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preamble:
-    """The first frame of a connection: who calls (``src``: 0 unless a peer), and whom it wants.
+    """The first frame of a connection: who calls (``src``: 0 unless a server), and whom it wants.
 
     ``address`` is where a peer listens itself, empty if it does not say.
     """
@@ -330,9 +330,10 @@ class ClientReply:
 class ServerState:
     """All of a server's state: the first observation, and again after some were lost.
 
-    ``entries`` starts at index ``first_index``. ``votes`` are the voters that granted a
-    candidate their vote. ``timer_deadline`` is in virtual seconds (0 with no timer armed).
-    ``snapshot_term`` is the term of the last entry before ``first_index``, 0 if there is none.
+    ``entries`` starts at index ``first_index``; of a long log it is the end. ``votes`` are the
+    voters that granted a candidate their vote. ``timer_deadline`` is in virtual seconds (0 with
+    no timer armed). ``snapshot_term`` is the term of the last entry before ``first_index``, 0 if
+    there is none.
     """
 
     server: ServerId

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raft.core.rules import Rules
+from raft.machine.base import StateMachineError
 from raft.machine.kv import KeyValue
 from raft.printable import printable
 from raft.server import Server, ServerConfig
@@ -60,8 +61,13 @@ def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
+    except StateMachineError as error:
+        _log.critical(
+            "server %d cannot go on: %s", config.core.server, error, exc_info=error.__cause__
+        )
+        return FAILED
     except Exception:
-        # A bug, in Raft or in the state machine: to go on could break a promise.
+        # A bug: to go on could break a promise.
         _log.critical("server %d cannot go on", config.core.server, exc_info=True)
         return FAILED
     finally:

@@ -21,7 +21,7 @@ MAX_LENGTH = 2000
 """Characters of the longest command."""
 MAX_DURATION = 3600.0
 MIN_RATE, MAX_RATE = 1 / 1000, 10.0
-MAX_BANDWIDTH = 1e12
+MAX_BANDWIDTH = 1e8
 
 
 class Who(enum.Enum):
@@ -298,8 +298,10 @@ class Reader:
         return found
 
     def servers_then(self) -> Servers:
-        """Take one role, or numbers and ranges, before a word that is none."""
-        return self._groups(lambda: self.take(",") or self.has_server)
+        """Take one role, or numbers, before a word that is none."""
+        return self._groups(
+            lambda: self.take(",") or _numbered(self._next_symbol(), client=False) is not None
+        )
 
     def destination(self) -> Servers | None:
         """Take ``@`` and one server; None if nothing like that comes next."""

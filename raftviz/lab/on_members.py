@@ -111,7 +111,7 @@ class OnMembers:
         if learner:
             return f"S{server} is a learner: it gets the log, and has no vote"
         try:
-            await self._raft.add_voter(server, address, self._limit)
+            await self._raft.add(server, address, self._limit)
         except LaggingError:
             return f"S{server} did not catch up with the log in time; it is a learner"
         except RaftError as error:

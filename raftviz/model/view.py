@@ -302,6 +302,8 @@ class ClusterView:
     def _server_removed(self, event: ev.Event, what: ev.ServerRemoved) -> None:
         self.servers.pop(what.server, None)
         self.links = {link: known for link, known in self.links.items() if what.server not in link}
+        for link in ((CLIENT, what.server), (what.server, CLIENT)):
+            self.client_links.pop(link, None)
 
     def _load_changed(self, event: ev.Event, what: ev.LoadChanged) -> None:
         self.load, self.measured = what.text, None

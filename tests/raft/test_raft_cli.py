@@ -20,10 +20,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raft import cli
+from raft import cli, using
 from raft.core.events import Role
 from raft.core.messages import ServerId
+from raft.errors import OutcomeUnknownError
 from raft.frames import Caller, Campaign, CutPower, SetDisk
+from raft.machine.kv import Put, encode_command
 from raft.secret import read_secret, write_secret
 from raft.storage.wal import FILE_NAME
 from raft.transport import Connection, Identity, connect
@@ -55,6 +57,39 @@ async def test_put_get_delete_status(cluster: RealCluster) -> None:
     assert (await cluster.command("delete", "greeting")).status == 0
     gone = await cluster.command("get", "greeting")
     assert (gone.status, gone.out, gone.err) == (1, b"", "raft get: there is no key greeting\n")
+
+
+async def test_cas_append_incr_scan(cluster: RealCluster) -> None:
+    async def said(*arguments: str | bytes) -> tuple[int, str]:
+        finished = await cluster.command(*arguments)
+        return finished.status, finished.out.decode() + finished.err
+
+    assert await said("cas", "x", "1", "2") == (1, "raft cas: there is no key x\n")
+    assert await said("put", "--new", "x", "1") == (0, "")
+    assert await said("put", "--new", "x", "9") == (1, "raft put: x holds 1\n")
+    assert await said("cas", "x", "7", "8") == (1, "raft cas: x holds 1\n")
+    assert await said("cas", "x", "1", "40") == (0, "")
+    assert await said("incr", "x", "-2") == (0, "38\n")
+    assert await said("incr", "x") == (0, "39\n")
+    assert await said("append", "y", "a\tb\n") == (0, "")
+    assert await said("incr", "y") == (1, "raft incr: the value is no number in decimal digits\n")
+    assert await said("scan") == (0, "x\t39\ny\ta\\tb\\n\n")
+    assert await said("scan", "y", "--stale") == (0, "y\ta\\tb\\n\n")
+    assert await said("scan", "--limit", "1") == (0, "x\t39\n")
+    assert await said("scan", "nothing") == (0, "")
+
+
+async def test_a_scan_is_printed_page_after_page(
+    cluster: RealCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in "abcdefghi":
+        await cluster.put(key.encode(), key.encode() * 60_000)
+    for options, keys in (([], "abcdefghi"), (["--limit", "7"], "abcdefg")):
+        arguments = cli._parser().parse_args(["scan", *options])
+        await using._scan(cluster.raft, arguments)
+        lines = capsys.readouterr().out.splitlines()
+        assert "".join(line[0] for line in lines) == keys
+        assert all(line == f"{line[0]}\t{line[0] * 60_000}" for line in lines), "all of each value"
 
 
 async def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(
@@ -108,6 +143,42 @@ async def test_a_minority_acknowledges_nothing(cluster: RealCluster) -> None:
     assert get.status == 1
     assert "no leader answered within 0.5 s" in get.err
     assert "Traceback" not in put.err + get.err
+
+
+async def test_a_state_machine_that_fails_ends_its_server_at_every_start(tmp_path: Path) -> None:
+    """49: it names the entry, which is not skipped, and says what to do."""
+    async with RealCluster(tmp_path, 1, program="tests.raft.journal") as cluster:
+        await cluster.raft.propose(b"good", PATIENCE)
+        process = cluster.processes[ONE]
+        with pytest.raises(OutcomeUnknownError):
+            await cluster.raft.propose(b"poison", PATIENCE, ONE)
+        for start in range(2):
+            if start:
+                process = await cluster.start(ONE)
+            assert await asyncio.wait_for(process.wait(), PATIENCE) == 1
+            named = re.findall(r"CRITICAL server 1 cannot go on: (.*?)\\n", cluster.log(ONE))
+            assert len(named) == start + 1
+            assert re.fullmatch(
+                r"the state machine failed on entry 4, a command of 6 bytes: "
+                r"RuntimeError: cannot stand it; it is committed, .*: repair the state machine.*",
+                named[start],
+            )
+            assert cluster.log(ONE).count("journal.py") == start + 1, "where it was raised"
+        del cluster.processes[ONE]
+        cluster.log_file(ONE).unlink()
+
+
+async def test_servers_that_are_too_far_from_each_other_say_so(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path, program="tests.raft.far_away") as cluster:
+
+        async def is_told() -> bool:
+            await cluster.raft.propose(encode_command(Put(b"x", b"1")), PATIENCE)
+            return any("election timeouts from 150 ms are too" in log for log in logs())
+
+        def logs() -> list[str]:
+            return [cluster.log(server) for server in cluster.addresses]
+
+        await eventually(is_told, "a warning")
 
 
 async def test_a_torn_write_is_dropped_at_the_next_start(cluster: RealCluster) -> None:
@@ -421,7 +492,18 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
     ("arguments", "reason"),
     [
         (["get", "x", "--cluster", "test"], "which servers? Give --server ID=HOST:PORT"),
-        (["get", "x", "--server", "1=127.0.0.1:1"], "which cluster? Give --cluster NAME"),
+        (["get", "x", *CLUSTER[2:], "--secret-file", "secret"], "which cluster? Give --cluster"),
+        (["get", "x", *CLUSTER], "which secret? Give --secret-file FILE or --certificate FILE"),
+        (
+            ["get", "x", *CLUSTER, "--secret-file", "secret", "--certificate", "secret"],
+            "not allowed with argument --secret-file",
+        ),
+        (["get", "x", *CLUSTER, "--certificate", "nowhere"], "nowhere: No such file or directory"),
+        (["get", "x", *CLUSTER, "--certificate", "open"], "open: others may use this file"),
+        (
+            ["get", "x", *CLUSTER, "--certificate", "secret"],
+            "secret: there should be a certificate",
+        ),
         (["get", "x", *CLUSTER, "--secret-file", "nowhere"], "nowhere: No such file or directory"),
         (["get", "x", *CLUSTER, "--secret-file", "open"], "open: others may use this file"),
         (["get", "x", *CLUSTER, "--secret-file", "empty"], "empty: the file holds no secret"),
@@ -439,7 +521,7 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
         (["serve", "--election-timeout", "300ms..200ms"], "is longer than the longest"),
         (["serve", "--election-timeout", "fast"], "'fast' is no duration"),
         (["serve", "--snapshot-bytes", "64MB"], "'64MB' is no size: 64MiB is"),
-        (["serve", "--snapshot-entries", "many"], "'many' is no number of entries"),
+        (["serve", "--snapshot-entries", "many"], "'many' is no number from 0 to 999"),
         (["serve", "--advertise", "here"], "'here' is not an address"),
         (["add", "4", *CLUSTER], "the following arguments are required: HOST:PORT"),
         (["add", "4", "here", *CLUSTER], "'here' is not an address"),
@@ -457,7 +539,7 @@ def test_wrong_usage_says_what_would_be_right(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for variable in ("RAFT_SERVERS", "RAFT_CLUSTER", "RAFT_SECRET_FILE"):
+    for variable in ("RAFT_SERVERS", "RAFT_CLUSTER", "RAFT_SECRET_FILE", "RAFT_CERTIFICATE"):
         monkeypatch.delenv(variable, raising=False)
     write_secret(Path("secret"))
     for name, content, mode in [
@@ -483,6 +565,16 @@ def test_a_wrong_environment_is_named(
     with pytest.raises(SystemExit):
         cli.main(["get", "x"])
     assert "RAFT_SERVERS: '2:127.0.0.1:2' should be ID=HOST:PORT" in capsys.readouterr().err
+
+
+def test_two_kinds_of_proof_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAFT_SECRET_FILE", "secret")
+    monkeypatch.setenv("RAFT_CERTIFICATE", "alice.pem")
+    with pytest.raises(SystemExit):
+        cli.main(["get", "x", *CLUSTER])
+    assert "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set" in capsys.readouterr().err
 
 
 async def test_secret_makes_a_private_random_file_and_replaces_none(tmp_path: Path) -> None:

@@ -402,7 +402,7 @@ any_command = st.one_of(
     *(links.map(kind) for kind in (cmd.Cut, cmd.Stall, cmd.Heal)),
     plain_links.map(cmd.Reset),
     *(st.builds(kind, one_kind, shares) for kind in (cmd.Loss, cmd.Reorder, cmd.Duplication)),
-    st.builds(cmd.Bandwidth, one_kind, st.just(0.0) | st.floats(1e-3, 1e12)),
+    st.builds(cmd.Bandwidth, one_kind, st.just(0.0) | st.floats(1e-3, 1e8)),
     st.builds(cmd.Delay, one_kind | st.just(EVERYWHERE), durations),
     st.builds(
         cmd.Delay,
