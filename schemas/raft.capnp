@@ -58,7 +58,7 @@ struct Preamble {
   caller @2 :UInt16;
   # 0 peer, 1 client, 2 observer.
   src @3 :UInt64;
-  # The caller's server id; 0 unless it is a peer.
+  # The caller's server id; 0 if it is none. A server may call as a client or an observer, too.
   dst @4 :UInt64;
   # The server it wants.
   nonce @5 :Data;

@@ -13,6 +13,7 @@ import pytest
 
 from raft import (
     AddLearner,
+    Certificate,
     Config,
     LogStore,
     Member,
@@ -42,6 +43,7 @@ from raft.core.messages import Index
 from raft.frames import ObservationsLost
 from raft.machine.base import MAX_COMMAND_BYTES
 from raft.watching import EVENTS_KEPT, Events
+from tests.raft.certificates import Certs
 from tests.raft.cluster import PATIENCE, free_addresses
 from tests.raft.far_away import FarAway
 
@@ -84,14 +86,16 @@ def alone(
 
 
 @asynccontextmanager
-async def members(size: int = 3) -> AsyncIterator[dict[ServerId, Member]]:
+async def members(
+    size: int = 3, proof: Callable[[ServerId], bytes | Certificate] = lambda me: SECRET
+) -> AsyncIterator[dict[ServerId, Member]]:
     ids = tuple(map(ServerId, range(1, size + 1)))
     addresses = tuple(zip(ids, free_addresses(size), strict=True))
     async with AsyncExitStack() as stack:
         entered = {}
         for me in ids:
             core = Config(me, ids, addresses=addresses, pre_vote=True, check_quorum=True)
-            config = ServerConfig(core, "test", SECRET)
+            config = ServerConfig(core, "test", proof(me))
             member = Member(config, MemoryStore(), Journal())
             entered[me] = await stack.enter_async_context(member)
         yield entered
@@ -156,6 +160,18 @@ async def test_the_handle_from_outside_does_the_same() -> None:
         assert await raft.propose(b"x") == b"1"
         assert await raft.status() == await member.status()
         assert (await raft.wait(applied(3), PATIENCE, ONE)).last_applied == 3
+
+
+async def test_members_with_certificates(tmp_path: Path) -> None:
+    """A server's certificate is enough to use the cluster, and to watch its other servers."""
+    certs = Certs(tmp_path)
+    async with members(2, lambda me: certs.server(me)) as cluster:
+        assert await cluster[TWO].propose(b"x", PATIENCE) == b"1"
+        assert (await cluster[TWO].status(ONE)).server == ONE
+        event = asyncio.ensure_future(anext(cluster[TWO].events(ONE)))
+        while not event.done():
+            await cluster[ONE].propose(b"y", PATIENCE)
+        await event
 
 
 # --- Commands --------------------------------------------------------------------------------
