@@ -15,7 +15,7 @@ import enum
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from raft.core.core import Core
 from raft.core.events import (
@@ -59,6 +59,10 @@ from raft.core.value import value
 from raft.storage.base import LogStore, Recovered
 from raft.testing.safety import SafetyViolation
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
+
+# Asked for at nearly every event, and slow to look up (Python 3.11).
+_LEADER: Final = Role.LEADER
+_CONFIGURATION: Final = EntryKind.CONFIGURATION
 
 
 class Violation(SafetyViolation):
@@ -337,7 +341,7 @@ class Invariants:
     def _role_changed(self, facts: Facts, core: Core, event: RoleChanged) -> None:
         facts.role = event.role
         self.coverage[f"{event.role.name.lower()}: {event.reason.name.lower()}"] += 1
-        if event.role is not Role.LEADER:
+        if event.role is not _LEADER:
             return
         server, term = facts.server, event.term
         other = self._leader.setdefault(term, server)
@@ -455,7 +459,7 @@ class Invariants:
                     f"after an entry of term {terms[chain[-1]]}",
                 )
             self._extend(facts.server, chain, entry)
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 self._place(facts, index, Configuration.decode(entry.data))
 
     def _extend(self, server: ServerId, chain: list[Prefix], entry: Entry) -> None:
@@ -471,7 +475,7 @@ class Invariants:
         chain.append(prefix)
 
     def _truncated(self, facts: Facts, core: Core, event: EntriesTruncated) -> None:
-        if facts.role is Role.LEADER:
+        if facts.role is _LEADER:
             raise Violation(
                 "2 Leader Append-Only", f"S{facts.server} removes entries from {event.from_index}"
             )
@@ -499,7 +503,7 @@ class Invariants:
                 f"up to {len(facts.durable) - 1} they are on its disk",
             )
         leader = self.facts[message.dst]
-        if leader.role is Role.LEADER and leader.term == message.term:
+        if leader.role is _LEADER and leader.term == message.term:
             self._check_match(facts, leader, index)
 
     def _check_match(self, follower: Facts, leader: Facts, index: Index) -> None:
@@ -549,7 +553,7 @@ class Invariants:
 
     def _progress_changed(self, facts: Facts, core: Core, event: ProgressChanged) -> None:
         index = event.match_index
-        if facts.role is Role.LEADER and index:
+        if facts.role is _LEADER and index:
             self._check_match(self.facts[event.follower], facts, index)
 
     # --- Commitment ----------------------------------------------------------------------------
@@ -562,7 +566,7 @@ class Invariants:
                 f"S{facts.server} commits {index} after {facts.commit} "
                 f"with a log up to {len(chain) - 1}",
             )
-        if facts.role is Role.LEADER and self.chains.terms[chain[index]] != facts.term:
+        if facts.role is _LEADER and self.chains.terms[chain[index]] != facts.term:
             raise Violation(
                 "15 Figure 8",
                 f"S{facts.server} leads term {facts.term} and commits "
@@ -638,7 +642,7 @@ class Invariants:
         before_index, before = facts.configurations[-1]
         facts.configurations.append((Index(index), configuration))
         self.coverage["joint configuration" if configuration.is_joint else "configuration"] += 1
-        if facts.role is not Role.LEADER:
+        if facts.role is not _LEADER:
             return
         commit_term = self.chains.terms[facts.chain[facts.commit]]
         if before_index > facts.commit or commit_term != facts.term:
@@ -696,7 +700,7 @@ class Invariants:
                 )
         for entry in found.entries:
             chain.append(self.chains.extend(chain[-1], entry))
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 placed = Configuration.decode(entry.data)
                 configurations.append((Index(len(chain) - 1), placed))
         return chain, configurations
