@@ -11,6 +11,7 @@ what its core believes.
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,6 +84,17 @@ class Save:
     def to(self, store: LogStore) -> None:
         """Do it. Raises StorageError."""
         store.save(self.hard_state, self.first_index, self.entries, self.snapshot)
+
+
+class Harm(enum.Enum):
+    """What happened to a disk that no disk may do."""
+
+    NONE = enum.auto()
+    """Crashes and power cuts at most."""
+    NOTICED = enum.auto()
+    """A bit flipped: a store must refuse, or find what was there."""
+    UNNOTICED = enum.auto()
+    """What is lost may look as if it had never been synced: a store may find an older state."""
 
 
 @dataclass(slots=True)
@@ -160,14 +172,20 @@ class Invariants:
 
     # --- Inputs ------------------------------------------------------------------------------
 
-    def started(self, server: ServerId, found: Recovered, first: Configuration) -> None:
-        """Note that a server starts from what its disk holds, and check that it is all there."""
+    def started(self, server: ServerId, found: Recovered, first: Configuration, harm: Harm) -> bool:
+        """Note that a server starts from what its disk holds, and check that it is all there.
+
+        False: it is an older state of a disk that was harmed so that this could not be noticed.
+        """
         facts = self.facts.setdefault(server, Facts(server))
         chain, configurations = self._read(found, first)
         allowed = [(facts.durable, facts.hard_state)]
         if server in self._interrupted:
             allowed.append(self._interrupted.pop(server))
         if (chain, found.hard_state) not in allowed:
+            if harm is Harm.UNNOTICED:
+                self._check_older(server, chain, found.hard_state)
+                return False
             raise Violation(
                 "16 durability",
                 f"S{server} finds {found.hard_state} and a log up to {len(chain) - 1} on its disk; "
@@ -177,6 +195,20 @@ class Invariants:
         facts.chain, facts.configurations = list(chain), configurations
         facts.term, facts.role = found.hard_state.term, Role.FOLLOWER
         facts.commit = facts.applied = found.snapshot.index if found.snapshot else Index(0)
+        return True
+
+    def _check_older(self, server: ServerId, chain: list[Prefix], found: HardState) -> None:
+        """Check that a harmed disk holds nothing that never was there."""
+        index = len(chain) - 1
+        term = self.chains.terms[chain[index]]
+        known = (
+            self._prefix.get((index, term)) == chain[index] or chain == self.committed[: index + 1]
+        )
+        if not known or found.term > self.facts[server].hard_state.term:
+            raise Violation(
+                "16 durability", f"S{server} finds {found} and {index}/{term}, which never was"
+            )
+        self.coverage["older state found on a harmed disk"] += 1
 
     def happened(self, core: Core, events: Sequence[CoreEvent]) -> None:
         """Check what one server just did."""
