@@ -390,6 +390,21 @@ class TestHandshake:
         await site.until(lambda: site.messages)
         honest.transport.close()
 
+    async def test_whoever_floods_does_not_fill_the_log(self, site, dial, caplog, monkeypatch):
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr("raft.transport.strangers.MOST_LINES", 3)
+        for _ in range(8):
+            end = await dial(site)
+            end.say(bytes(8 * 5))
+            await end.until(lambda end=end: end.closed)
+        assert caplog.text.count("unproven caller 127.0.0.1") == 3
+        monkeypatch.setattr("raft.transport.strangers.WINDOW_SECONDS", 0.0)
+        end = await dial(site)
+        end.say(bytes(8 * 5))
+        await end.until(lambda: end.closed)
+        assert "5 more connections of unproven callers were closed" in caplog.text
+        assert caplog.text.count("unproven caller 127.0.0.1") == 4
+
     async def test_too_many_clients_are_told_that_the_server_is_busy(
         self, site, dial, cleanup, monkeypatch
     ):
