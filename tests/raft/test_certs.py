@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,15 @@ class TestMaking:
         for path in (tmp_path / "c").glob("*-*.pem"):
             assert key not in path.read_text()
             assert path.read_text().count("PRIVATE KEY-----") == 2
+
+    def test_only_the_ca_may_sign(self, made, tmp_path):
+        for path in (tmp_path / "c").iterdir():
+            extensions = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+            constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+            usage = extensions.get_extension_for_class(x509.KeyUsage).value
+            is_authority = path.name == "ca.pem"
+            assert (constraints.ca, usage.key_cert_sign) == (is_authority, is_authority)
+            assert usage.digital_signature != is_authority
 
     def test_more_of_them_later(self, made, raft, tmp_path):
         before = (tmp_path / "c" / "ca.pem").read_bytes()
