@@ -24,6 +24,7 @@ from raft.core.events import ConfigurationChanged, CoreEvent, Role, TimerKind
 from raft.core.membership import Change
 from raft.core.messages import Entry, Index, Message, ServerId, Term
 from raft.core.ready import Refusal
+from raft.core.value import value
 
 PROTOCOL_VERSION = 1
 
@@ -186,6 +187,37 @@ class ClientRequest:
     body: Request
 
 
+def _require_as_many(ids: tuple[int, ...], datas: tuple[bytes, ...]) -> None:
+    if len(ids) != len(datas):
+        raise ValueError(f"{len(ids)} ids cannot belong to {len(datas)} byte strings")
+
+
+@value
+class Proposals:
+    """Many commands in one frame: what Propose says, for each id and the command beside it."""
+
+    ids: tuple[int, ...]
+    commands: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the columns differ in length."""
+        _require_as_many(self.ids, self.commands)
+
+
+@value
+class Queries:
+    """Many queries in one frame: what Read says, linearizable, for each id and its query."""
+
+    ids: tuple[int, ...]
+    queries: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the columns differ in length."""
+        _require_as_many(self.ids, self.queries)
+
+
+FromClient = ClientRequest | Proposals | Queries
+
 # --- What clients are answered ---------------------------------------------------------------
 
 
@@ -325,6 +357,24 @@ class ClientReply:
     configuration: Index = Index(0)
 
 
+@value
+class Results:
+    """The state machine's answers to what came in Proposals and Queries, by their ids.
+
+    Whatever else becomes of one of them is told in a ClientReply of its own.
+    """
+
+    ids: tuple[int, ...]
+    datas: tuple[bytes, ...]
+    configuration: Index = Index(0)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the columns differ in length."""
+        _require_as_many(self.ids, self.datas)
+
+
+FromServer = ClientReply | Results
+
 # --- Observers -------------------------------------------------------------------------------
 
 
@@ -444,6 +494,9 @@ Frame = (
     | Message
     | ClientRequest
     | ClientReply
+    | Proposals
+    | Queries
+    | Results
     | Observation
     | SetClock
     | FireTimer

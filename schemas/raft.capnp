@@ -47,6 +47,11 @@ struct Envelope {
     setDisk @22 :Observe.SetDisk;
     cutPower @23 :Void;
     # Lose at once what is not synced, and end without a word.
+
+    # From a client, too, and to it
+    proposals @24 :Client.Proposals;
+    queries @25 :Client.Queries;
+    results @26 :Client.Results;
   }
 }
 
