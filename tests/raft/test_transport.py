@@ -683,6 +683,12 @@ class TestWhatCallersMaySay:
         assert not new.closed
 
 
+def state_with(entries):
+    """What an observer is told of a log."""
+    state = next(f for f in SAMPLES if isinstance(f, Observation))
+    return dataclasses.replace(state, event=dataclasses.replace(state.event, entries=entries))
+
+
 class TestObserver:
     async def test_observations_go_one_way_and_controls_the_other(self, site, cleanup):
         seen = asyncio.Queue()
@@ -704,13 +710,13 @@ class TestObserver:
         end = await (await dial(site)).prove(Caller.OBSERVER, src=None)
         await site.until(lambda: site.observers)
         end.transport.pause_reading()
-        frame = encode(Observation(1.0, 2.0, TermChanged(3)))
+        frame = encode(state_with((Entry(1, data=bytes(8 * 1024)),)))
         observer = site.observers[0]
         accepted = 0
         while observer.send(frame):
             accepted += 1
             assert observer.unsent <= MAX_UNSENT + len(frame)
-            if not accepted % 1000:
+            if not accepted % 100:
                 await asyncio.sleep(0)
         assert observer.unsent > MAX_UNSENT
         end.transport.resume_reading()
@@ -724,9 +730,7 @@ class TestObserver:
             site.address, identity(), Caller.OBSERVER, 1, seen.put_nowait, print
         )
         cleanup.callback(connection.close, "enough")
-        state = next(f for f in SAMPLES if isinstance(f, Observation))
-        entries = (Entry(1, data=bytes(64 * 1024)),) * 160
-        large = dataclasses.replace(state, event=dataclasses.replace(state.event, entries=entries))
+        large = state_with((Entry(1, data=bytes(64 * 1024)),) * 160)
         await site.until(lambda: site.observers)
         assert site.observers[0].send(large)
         async with asyncio.timeout(10):
