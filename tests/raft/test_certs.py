@@ -162,6 +162,24 @@ class TestMaking:
         assert "the CA of cluster 'demo' made no server 1 of cluster 'other'" in err
 
 
+SERVE = "serve --data d --certificate c/server-1.pem --listen"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (f"{SERVE} 0.0.0.0:7001 --id 1", "nobody can call 0.0.0.0:7001: --advertise an address"),
+        (f"{SERVE} [::]:7001 --id 1", "nobody can call [::]:7001: --advertise an address"),
+        (f"{SERVE} 127.0.0.1:0 --id 2", "is that of server 1 of cluster 'demo', and this is serv"),
+        (f"{SERVE} 127.0.0.1:0 --id 1 --cluster other", "and this is server 1 of cluster 'other'"),
+    ],
+)
+def test_a_server_whose_certificate_does_not_fit(made, raft, line, reason):
+    status, out, err = raft(line)
+    assert (status, out) == (2, "")
+    assert reason in err
+
+
 class TestRenewing:
     def test_all_of_them_by_new_keys_and_the_same_names(self, made, raft, tmp_path):
         before = {path: path.read_text() for path in (tmp_path / "c").iterdir()}
