@@ -35,8 +35,15 @@ NONCE_SIZE = 32
 MIN_SECRET_SIZE = 16
 MAX_CLUSTER_SIZE = 200
 
-_ROLES = {Caller.PEER: Role.SERVER, Caller.CLIENT: Role.CLIENT, Caller.OBSERVER: Role.OBSERVER}
-"""Whose certificate opens which connection."""
+_ROLES = {
+    Caller.PEER: (Role.SERVER,),
+    Caller.CLIENT: (Role.CLIENT, Role.SERVER),
+    Caller.OBSERVER: (Role.OBSERVER, Role.SERVER),
+}
+"""Whose certificate opens which connection.
+
+An application in a server's process uses the cluster with the server's, and watches the others.
+"""
 
 _FACTS = struct.Struct("<IHQQ")
 
@@ -54,9 +61,8 @@ class HandshakeError(Exception):
 class Identity:
     """Who one end of a connection is, and what proves it: a secret, or a certificate.
 
-    ``server`` is None for clients and observers that are none. ``address`` is where other
-    servers reach this one; it is not part of the proof, because whoever answers there must prove
-    itself, too.
+    ``server`` is None for clients and observers. ``address`` is where other servers reach this
+    one; it is not part of the proof, because whoever answers there must prove itself, too.
     Raises ValueError when the cluster's name is empty or over 200 bytes of UTF-8; when the secret
     is shorter than 16 bytes: a proof lets whoever sees it try secrets at leisure, so they must
     be random and long; and when the certificate is another's.
@@ -72,8 +78,9 @@ class Identity:
             raise ValueError(f"a cluster's name has 1 to {MAX_CLUSTER_SIZE} bytes")
         if isinstance(self.secret, Certificate):
             subject = self.secret.subject
-            if (subject.cluster, subject.server) != (self.cluster, self.server):
-                who = "no server" if self.server is None else f"server {self.server}"
+            me = subject.server if self.server is None else self.server
+            if (subject.cluster, subject.server) != (self.cluster, me):
+                who = "a client" if self.server is None else f"server {self.server}"
                 raise ValueError(
                     f"{self.secret.path}: the certificate is that of {subject}, and this is {who} "
                     f"of cluster '{printable(self.cluster)}'"
@@ -217,15 +224,15 @@ class ServerHandshake:
 
 
 def _require_role(preamble: Preamble, caller: Subject | None) -> None:
-    """Compare what a caller says with its certificate: in all that both of them tell.
-
-    A server may use the cluster and watch others, too: it has all that they could tell.
-    """
-    is_server = bool(preamble.src)
-    role = Role.SERVER if is_server else _ROLES[preamble.caller]
-    name = str(preamble.src) if is_server else caller.name if caller else ""
-    if caller != Subject(preamble.cluster, role, name):
-        claim = f"server {preamble.src}" if is_server else preamble.caller.name.lower()
+    """Compare what a caller says with its certificate: in all that both of them tell."""
+    is_peer = preamble.caller is Caller.PEER
+    if (
+        caller is None
+        or caller.cluster != preamble.cluster
+        or caller.role not in _ROLES[preamble.caller]
+        or (is_peer and caller.server != preamble.src)
+    ):
+        claim = f"server {preamble.src}" if is_peer else preamble.caller.name.lower()
         raise HandshakeError(
             RefusalReason.PROOF, f"the caller has the certificate of {caller}, and calls as {claim}"
         )

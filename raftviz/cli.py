@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 from raft.printable import printable
 from raftviz.command.text import DURATION, MAX_ECHO, RATE, read_duration, read_rate
@@ -171,8 +172,16 @@ def main(context: click.Context, /, **given: Any) -> None:
         context.exit(_explore(_chosen(context, given)))
 
 
+def _complete_lesson(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from raftviz.lesson import names
+
+    return [CompletionItem(name) for name in names() if name.startswith(begun)]
+
+
 @main.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete_lesson)
 @_lab_options
 @click.pass_context
 def lesson(context: click.Context, /, name: str | None, **given: Any) -> None:
@@ -188,19 +197,47 @@ def lesson(context: click.Context, /, name: str | None, **given: Any) -> None:
         click.echo(f"{known:<14} {load(known).title}")
 
 
+def _complete_topic(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from raftviz.commands import complete_word
+
+    typed = context.params.get(parameter.name or "") or ()
+    return [] if typed else [CompletionItem(word) for word in complete_word(["help"], begun)]
+
+
 @main.command()
-@click.argument("topic", nargs=-1)
-def commands(topic: tuple[str, ...]) -> None:
+@click.argument("topic", nargs=-1, shell_complete=_complete_topic)
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the list as Markdown.")
+def commands(topic: tuple[str, ...], as_markdown: bool) -> None:
     """List all commands, or explain one.
 
     TOPIC is the name of a command, or "conditions".
     """
-    from raftviz.commands import help_text, is_topic
+    from raftviz.commands import help_text, is_topic, markdown
 
+    if as_markdown:
+        if topic:
+            raise click.UsageError("--markdown is for the whole list, without a topic")
+        click.echo(markdown())
+        return
     wanted = " ".join(topic).lower()
     if not is_topic(wanted):
         raise click.UsageError(help_text(wanted))
     click.echo(help_text(wanted))
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete raftviz.
+
+    Put into its start-up file: in ~/.bashrc  eval "$(raftviz completion bash)", in ~/.zshrc the
+    same with zsh, in ~/.config/fish/config.fish  raftviz completion fish | source.
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "raftviz", "_RAFTVIZ_COMPLETE").source())
 
 
 @main.command()

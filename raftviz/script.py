@@ -10,9 +10,20 @@ from dataclasses import dataclass
 from raft.core.messages import ServerId
 from raft.printable import printable
 from raftviz.command.text import MAX_ECHO
-from raftviz.commands import Command, CommandError, Expect, ViewerCommand, is_blank, parse
+from raftviz.commands import (
+    Command,
+    CommandError,
+    Expect,
+    Links,
+    Run,
+    StepUntil,
+    ViewerCommand,
+    is_blank,
+    parse,
+)
 from raftviz.model.conditions import Condition, ConditionError
 from raftviz.model.events import Event, LabStarted
+from raftviz.model.link_rules import CLIENT
 from raftviz.model.view import ClusterView
 
 MAX_BYTES = 1024 * 1024
@@ -125,7 +136,7 @@ def _read_line(number: int, text: str, sample: ClusterView) -> Line:
             place = re.search(rf"\b[sS]?0*{server}\b", text)
             reason = f"there is no S{server} in a cluster of {len(sample.servers)}"
             raise unusable(place.start() + 1 if place else first, reason)
-    if not isinstance(command, Expect):
+    if not isinstance(command, Expect | Run | StepUntil):
         return Line(number, text.strip(), command)
     try:
         condition = Condition(command.condition)
@@ -139,6 +150,9 @@ def _servers_named(command: Command) -> Iterator[ServerId]:
     """Yield the servers that a command names by number, in whichever of its fields."""
     values = [getattr(command, field.name) for field in dataclasses.fields(command)]
     for value in values:
-        if isinstance(value, tuple):
+        if isinstance(value, Links):
+            values += [value.a, value.b]
+        elif isinstance(value, tuple):
             values += [part for part in value if isinstance(part, tuple)]
-            yield from (ServerId(part) for part in value if isinstance(part, int))
+            numbers = (ServerId(part) for part in value if isinstance(part, int))
+            yield from (number for number in numbers if number != CLIENT)

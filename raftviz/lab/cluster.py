@@ -55,8 +55,6 @@ class Cluster:
         identity: Identity,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self.addresses: dict[ServerId, str] = {}
-        """Where each server listens, or did when it last ran."""
         self._supervisor = supervisor
         self._fabric = fabric
         self._stream = stream
@@ -112,7 +110,6 @@ class Cluster:
             raise
         running = _Running(process, Observer(server, self._stream, machine.clock))
         self._running[server] = running
-        self.addresses[server] = process.address
         self._stream.tell(ServerSpawned(server, process.pid, process.address))
         self._fabric.server_up(server, process.address)
         self._tasks.create_task(self._watch(running))

@@ -1,14 +1,14 @@
 """Puts, gets and deletes that people give to the lab, as clients of the cluster (§8).
 
-Each goes straight to the servers' own ports: clients are not part of the network that people
-cut. It has 5 seconds of the cluster's time, however slowly that runs.
+They go through the fabric as what servers say to each other does: there are links between the
+clients and each server, which take no time unless somebody gives them rules. An operation has
+5 seconds of the cluster's time, however slowly that runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raft.client import Raft
@@ -66,11 +66,6 @@ class Operations:
         self._stream = stream
         self._tasks = tasks
         self._ids = itertools.count(1)
-
-    def servers_at(self, addresses: Mapping[ServerId, str]) -> None:
-        """Reach the servers at these addresses from now on."""
-        for server, address in addresses.items():
-            self._raft.moved(server, address)
 
     def begin(self, operation: Operation) -> asyncio.Task[str]:
         """Send an operation off; the task returns in words how it ended. Raises RefusedError."""

@@ -14,6 +14,7 @@ from raftviz import commands as cmd
 from raftviz.lab.api import Answer
 from raftviz.lab.on_clients import OnClients
 from raftviz.lab.on_machines import OnMachines
+from raftviz.lab.on_messages import OnMessages
 from raftviz.lab.on_network import OnNetwork
 from raftviz.lab.on_rules import OnRules
 from raftviz.lab.on_servers import OnServers
@@ -36,6 +37,7 @@ class Session:
         self._machines = OnMachines(parts)
         self._rules = OnRules(parts)
         self._network = OnNetwork(parts)
+        self._messages = OnMessages(parts)
         self._clients = OnClients(parts)
         self._time = OnTime(parts)
         self._turn = asyncio.Lock()
@@ -64,6 +66,8 @@ class Session:
             return await self._rules.carry_out(command)
         if isinstance(command, cmd.NetworkCommand):
             return await self._network.carry_out(command)
+        if isinstance(command, cmd.MessageCommand):
+            return await self._messages.carry_out(command)
         if isinstance(command, cmd.ClientCommand):
             return self._clients.carry_out(command)
         if isinstance(command, cmd.TimeCommand):

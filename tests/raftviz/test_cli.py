@@ -192,3 +192,36 @@ def test_a_script_that_cannot_be_read(tmp_path: Path) -> None:
         found = raftviz("run", str(path))
         assert found.exit_code == 2
         assert complaint in found.stderr
+
+
+def test_the_table_of_commands_as_markdown() -> None:
+    text = raftviz("commands", "--markdown").output
+    for spec in TABLE:
+        assert f"`{spec.syntax}`".replace("|", r"\|") in text
+    rows = [row.replace(r"\|", "") for row in text.splitlines() if row.startswith("|")]
+    assert {row.count("|") for row in rows} == {4}, "every row has three cells"
+    assert raftviz("commands", "--markdown", "kill").exit_code == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_raftviz(shell: str) -> None:
+    script = raftviz("completion", shell)
+    assert script.exit_code == 0
+    assert f"_RAFTVIZ_COMPLETE={shell}_complete" in script.output
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("raftviz comm", {"commands"}),
+        ("raftviz commands par", {"partition"}),
+        ("raftviz commands partition ", set()),
+        ("raftviz lesson elec", {"elections"}),
+        ("raftviz completion ", {"bash", "zsh", "fish"}),
+    ],
+)
+def test_a_shell_completes_words(line: str, words: set[str]) -> None:
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    asked["_RAFTVIZ_COMPLETE"] = "bash_complete"
+    run = CliRunner().invoke(main, env=asked, prog_name="raftviz")
+    assert {row.partition(",")[2] for row in run.output.splitlines() if row} == words
