@@ -215,8 +215,6 @@ def _secret(options: argparse.Namespace) -> bytes | Certificate:
     if certificate is None and secret is None:
         certificate = os.environ.get("RAFT_CERTIFICATE")
         secret = os.environ.get("RAFT_SECRET_FILE")
-    if certificate and secret:
-        _misused(options, "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set, and only one can count")
     if not (path := certificate or secret):
         _misused(
             options,
@@ -448,7 +446,7 @@ def _add_cluster_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="our certificate and key, made by 'raft certs': connections are encrypted, "
-        "between machines, too (RAFT_CERTIFICATE)",
+        "between machines, too (RAFT_CERTIFICATE, which counts more than RAFT_SECRET_FILE)",
     )
 
 

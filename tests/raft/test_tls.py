@@ -144,8 +144,8 @@ class End(asyncio.Protocol, News):
 
     def say(self, *frames):
         """Send frames, or bytes in the place of them, in one piece."""
-        self.tls.send(b"".join(f if isinstance(f, bytes) else encode(f) for f in frames))
-        self.pass_on()
+        data = b"".join(f if isinstance(f, bytes) else encode(f) for f in frames)
+        self.transport.write(self.tls.encrypt(data))
 
     async def established(self):
         await self.until(lambda: self.tls.established)
@@ -617,8 +617,7 @@ class TestHostileBytes:
         end = await (await dial(site, calling(certs.file(Role.SERVER, 2)))).established()
         end.say(PREAMBLE)
         await site.until(lambda: site.attached == [2])
-        end.tls.send(encode(HEARTBEAT))
-        record = bytearray(end.tls.outgoing())
+        record = bytearray(end.tls.encrypt(encode(HEARTBEAT)))
         record[flipped] ^= 1
         end.transport.write(bytes(record))
         end.transport.write_eof()
