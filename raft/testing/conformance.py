@@ -277,7 +277,7 @@ class LogStoreConformance:
         self._must_hold("closing twice does nothing", HardState(), [_entry(1)])
 
     def test_any_history(self) -> None:
-        """Two hundred random saves with restarts between them, compared with a model in memory."""
+        """A hundred random saves with restarts between them, compared with a model in memory."""
         model, store = MemoryStore(), self._begin()
         for state, first, entries, snapshot in _random_saves(model, random.Random(SEED)):  # noqa: S311
             store.save(state, first, entries, snapshot)
@@ -293,7 +293,7 @@ _Save = tuple[HardState | None, Index, Sequence[Entry], Snapshot | None]
 
 def _random_saves(model: MemoryStore, draw: random.Random) -> Iterator[_Save]:
     """Yield saves that a core may ask for, each after the model has taken it in."""
-    for _ in range(200):
+    for _ in range(100):
         stored = model.load()
         start = stored.snapshot.index + 1 if stored.snapshot else 1
         end = start + len(stored.entries)
