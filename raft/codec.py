@@ -365,7 +365,11 @@ class _Columns:
         self._names = names
         self._fields = [schema.fields[f"{_camel(name)}s"] for name in names]
         enums = [_plain_type(hints[name]) for name in names]
-        self._enums = [(at, hint) for at, hint in enumerate(enums) if hint not in _PLAIN]
+        self._enums = [
+            (at, {member.value: member for member in hint}.__getitem__)
+            for at, hint in enumerate(enums)
+            if hint not in _PLAIN
+        ]
 
     def read(self, reader: Any) -> tuple[Any, ...]:
         if not any(map(reader._has_by_field, self._fields)):

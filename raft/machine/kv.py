@@ -347,6 +347,13 @@ class KeyValue:
 
     def apply(self, index: int, command: bytes) -> bytes:
         """Carry out a command. What is none changes nothing and is answered Malformed."""
+        put = _puts.strings(command)
+        if put is not None:
+            key, value = put
+            if key not in self._values:
+                self._sorted = None
+            self._values[key] = value
+            return _DONE
         try:
             decoded = decode_command(command)
         except DecodeError:

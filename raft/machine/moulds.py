@@ -33,8 +33,9 @@ class Mould:
         self._words = example[_WORD:begin]
         self._begin = begin
         self._pointers = struct.Struct(f"<{len(strings)}Q")
-        # As good as no work: there are few different sizes at a time.
+        # There are few different sizes at a time, so this is as good as no work.
         self._head = functools.lru_cache(1024)(self._make_head)
+        self._cut = functools.lru_cache(1024)(self._find_cut)
         if self.fill(*strings) != example:
             raise ValueError("the example is no frame of strings behind their pointers")
 
@@ -59,17 +60,22 @@ class Mould:
 
     def strings(self, frame: bytes) -> list[bytes] | None:
         """Return the byte strings of a frame, None if it does not come from this mould."""
+        places = self._cut(frame[: self._begin + self._pointers.size], len(frame))
+        return None if places is None else [frame[place] for place in places]
+
+    def _find_cut(self, head: bytes, length: int) -> list[slice] | None:
+        """Return where the strings are in a frame of this length with this head."""
         at = self._begin + self._pointers.size
-        if len(frame) < at:
+        if len(head) < at:
             return None
-        sizes = [pointer >> 35 for pointer in self._pointers.unpack_from(frame, self._begin)]
-        if not frame.startswith(self._head(*sizes)):
+        sizes = [pointer >> 35 for pointer in self._pointers.unpack_from(head, self._begin)]
+        if head != self._make_head(*sizes):
             return None
-        found = []
+        places = []
         for size in sizes:
-            found.append(frame[at : at + size])
+            places.append(slice(at, at + size))
             at += _padded(size)
-        return found if at == len(frame) else None
+        return places if at == length else None
 
 
 def _padded(size: int) -> int:

@@ -208,11 +208,10 @@ def decode_request(command: bytes) -> SessionRequest:
 
 
 def _encode_answer(answer: SessionAnswer) -> bytes:
-    match answer:
-        case Performed(data):
-            return _PERFORMED_MARK + data
-        case SessionOpened(session):
-            return bytes([_OPENED]) + _NUMBER.pack(session)
+    if isinstance(answer, Performed):
+        return _PERFORMED_MARK + answer.answer
+    if isinstance(answer, SessionOpened):
+        return bytes([_OPENED]) + _NUMBER.pack(answer.session)
     return bytes([_PLAIN_ANSWERS[answer]])
 
 
@@ -282,8 +281,11 @@ class _Session:
         if first_unanswered - self.first_unanswered > len(self.answers):
             passed = [sequence for sequence in self.answers if sequence < first_unanswered]
         self.first_unanswered = first_unanswered
-        known = [answer for n in passed if (answer := self.answers.pop(n, None)) is not None]
-        return sum(map(_cost, known))
+        freed = 0
+        for sequence in passed:
+            if (answer := self.answers.pop(sequence, None)) is not None:
+                freed += _cost(answer)
+        return freed
 
     @property
     def kept_bytes(self) -> int:
@@ -351,14 +353,12 @@ class Sessions:
         session = self._use(request.session)
         if session is None:
             return UnknownSession()
-        match request:
-            case KeepSession():
-                return SessionKept()
-            case CloseSession(number):
-                self._forget(number)
-                return SessionClosed()
-            case Perform():
-                return self._perform(index, session, request)
+        if isinstance(request, Perform):
+            return self._perform(index, session, request)
+        if isinstance(request, CloseSession):
+            self._forget(request.session)
+            return SessionClosed()
+        return SessionKept()
 
     def _perform(self, index: int, session: _Session, request: Perform) -> SessionAnswer:
         self._kept_bytes -= session.forget_before(request.first_unanswered)
