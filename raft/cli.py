@@ -125,7 +125,22 @@ def _serve(options: argparse.Namespace) -> int:
         advertise=options.advertise or "",
         snapshots=SnapshotPolicy(options.snapshot_entries, options.snapshot_bytes),
     )
-    return serve(config, options.data)
+    return serve(config, options.data, _broken(options))
+
+
+def _broken(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the rules that are to be broken, once it is clear that they can be."""
+    if not options.rules:
+        return ()
+    if not options.attended:
+        _misused(options, "--rules breaks Raft on purpose, which only --attended servers may")
+    from raft.testing import catalogue
+
+    try:
+        catalogue.broken(options.rules)
+    except ValueError as error:
+        _misused(options, str(error))
+    return tuple(options.rules)
 
 
 def _secret_command(options: argparse.Namespace) -> int:
@@ -200,8 +215,6 @@ def _secret(options: argparse.Namespace) -> bytes | Certificate:
     if certificate is None and secret is None:
         certificate = os.environ.get("RAFT_CERTIFICATE")
         secret = os.environ.get("RAFT_SECRET_FILE")
-    if certificate and secret:
-        _misused(options, "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set, and only one can count")
     if not (path := certificate or secret):
         _misused(
             options,
@@ -433,7 +446,7 @@ def _add_cluster_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="our certificate and key, made by 'raft certs': connections are encrypted, "
-        "between machines, too (RAFT_CERTIFICATE)",
+        "between machines, too (RAFT_CERTIFICATE, which counts more than RAFT_SECRET_FILE)",
     )
 
 
@@ -475,6 +488,13 @@ def _add_serve(commands: Commands) -> None:
         "--attended",
         action="store_true",
         help="stop when standard input ends; time stands still until an observer sets the clock",
+    )
+    add(
+        "--rules",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="break this rule of Raft on purpose (with --attended); once for each",
     )
 
 

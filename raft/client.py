@@ -70,6 +70,9 @@ class Raft:
     sends them as they are, and never again once they may be in a log.
     """
 
+    id: ServerId | None = None
+    """The server that this process is, None if it is none."""
+
     def __init__(
         self,
         servers: Mapping[ServerId, str],
@@ -80,7 +83,7 @@ class Raft:
     ) -> None:
         if not servers:
             raise ValueError("a cluster has at least one server")
-        self._identity = Identity(cluster, None, secret)
+        self._identity = Identity(cluster, self.id, secret)
         self._asker = Asker(servers, self._identity)
         self._session = Session(self._asker) if sessions else None
 
@@ -207,7 +210,7 @@ class Raft:
             await asyncio.sleep(LOOK_SECONDS)
 
     def events(self, server: ServerId | None = None) -> AsyncIterator[Event]:
-        """Return what happens in a server, or in the leader, from now on.
+        """Return what happens in a server, or in the leader, from when it is first asked on.
 
         ``async for event in raft.events()`` gives the facts of :mod:`raft.core.events`:
         RoleChanged, LeaderChanged, CommitAdvanced, ConfigurationChanged and others; and an

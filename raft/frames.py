@@ -1,16 +1,18 @@
 """The frames on a connection that are not messages between peers.
 
 A connection opens with a handshake in which both ends prove that they know the cluster's
-secret, and neither sends it (design §8)::
+secret, and neither sends it::
 
     caller → server   Preamble   version, cluster, who calls, whom it wants, a fresh nonce
     server → caller   Welcome    its own nonce, its proof over both        (or Refused)
     caller → server   Proof      the caller's proof over both              (or Refused comes back)
 
-A caller may send its first frames right behind its Proof. After the handshake a *peer*
-connection carries the caller's messages one way (answers travel on the callee's own
-connection); a *client* connection carries requests and replies; an *observer* connection
-carries observations to the caller and controls to the server.
+Where TLS has proved both ends by their certificates, nonce and proof are empty, and the Welcome
+is the end of it. A caller may send its first frames right behind its Proof.
+
+After the handshake a *peer* connection carries the caller's messages one way (answers travel on
+the callee's own connection); a *client* connection carries requests and replies; an *observer*
+connection carries observations to the caller and controls to the server.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class RefusalReason(enum.IntEnum):
     UNKNOWN_PEER = 3
     """The caller claims to be no server, or to be the one that it called."""
     PROOF = 4
-    """The caller could not prove that it knows the cluster's secret."""
+    """The caller could not prove that it knows the cluster's secret, or is whom it says it is."""
     BUSY = 5
     """Too many connections are open."""
     EXPECTED_PREAMBLE = 6
@@ -59,7 +61,7 @@ class RefusalReason(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preamble:
-    """The first frame of a connection: who calls (``src``: 0 unless a peer), and whom it wants.
+    """The first frame of a connection: who calls (``src``: 0 unless a server), and whom it wants.
 
     ``address`` is where a peer listens itself, empty if it does not say.
     """
@@ -463,7 +465,26 @@ class Barrier:
     received: int
 
 
-Control = SetClock | FireTimer | Campaign | Barrier
+@dataclass(frozen=True, slots=True)
+class SetDisk:
+    """Let the disk fail like this from here on (``raft.storage.faulty``); ``delay`` is virtual.
+
+    A sync takes ``delay`` seconds more; no file grows on a ``full`` disk; ``fail_sync`` is the
+    fate of the next sync, ``tear`` that of the next write, and of the server.
+    """
+
+    delay: float
+    full: bool
+    fail_sync: bool
+    tear: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CutPower:
+    """Lose at once what is not synced, and end without a word."""
+
+
+Control = SetClock | FireTimer | Campaign | Barrier | SetDisk | CutPower
 
 Frame = (
     Preamble
@@ -481,4 +502,6 @@ Frame = (
     | FireTimer
     | Campaign
     | Barrier
+    | SetDisk
+    | CutPower
 )

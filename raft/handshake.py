@@ -35,8 +35,15 @@ NONCE_SIZE = 32
 MIN_SECRET_SIZE = 16
 MAX_CLUSTER_SIZE = 200
 
-_ROLES = {Caller.PEER: Role.SERVER, Caller.CLIENT: Role.CLIENT, Caller.OBSERVER: Role.OBSERVER}
-"""Whose certificate opens which connection."""
+_ROLES = {
+    Caller.PEER: (Role.SERVER,),
+    Caller.CLIENT: (Role.CLIENT, Role.SERVER),
+    Caller.OBSERVER: (Role.OBSERVER, Role.SERVER),
+}
+"""Whose certificate opens which connection.
+
+An application in a server's process uses the cluster with the server's, and watches the others.
+"""
 
 _FACTS = struct.Struct("<IHQQ")
 
@@ -71,8 +78,9 @@ class Identity:
             raise ValueError(f"a cluster's name has 1 to {MAX_CLUSTER_SIZE} bytes")
         if isinstance(self.secret, Certificate):
             subject = self.secret.subject
-            if (subject.cluster, subject.server) != (self.cluster, self.server):
-                who = "no server" if self.server is None else f"server {self.server}"
+            me = subject.server if self.server is None else self.server
+            if (subject.cluster, subject.server) != (self.cluster, me):
+                who = "a client" if self.server is None else f"server {self.server}"
                 raise ValueError(
                     f"{self.secret.path}: the certificate is that of {subject}, and this is {who} "
                     f"of cluster '{printable(self.cluster)}'"
@@ -217,11 +225,14 @@ class ServerHandshake:
 
 def _require_role(preamble: Preamble, caller: Subject | None) -> None:
     """Compare what a caller says with its certificate: in all that both of them tell."""
-    role = _ROLES[preamble.caller]
-    is_server = role is Role.SERVER
-    name = str(preamble.src) if is_server else caller.name if caller else ""
-    if caller != Subject(preamble.cluster, role, name):
-        claim = f"server {preamble.src}" if is_server else preamble.caller.name.lower()
+    is_peer = preamble.caller is Caller.PEER
+    if (
+        caller is None
+        or caller.cluster != preamble.cluster
+        or caller.role not in _ROLES[preamble.caller]
+        or (is_peer and caller.server != preamble.src)
+    ):
+        claim = f"server {preamble.src}" if is_peer else preamble.caller.name.lower()
         raise HandshakeError(
             RefusalReason.PROOF, f"the caller has the certificate of {caller}, and calls as {claim}"
         )

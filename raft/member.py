@@ -37,6 +37,8 @@ class Member(Raft):
     there could only be applied after it has returned.
     """
 
+    id: ServerId
+
     def __init__(self, config: ServerConfig, store: LogStore, machine: StateMachine) -> None:
         self.id = config.core.server
         self._store = store
@@ -95,7 +97,7 @@ class Member(Raft):
             raise failure from failure.__cause__
 
     async def run(self) -> None:
-        """Serve until the server stops; raises what made it unable to go on."""
+        """Do nothing but serve, until cancelled; raises what made the server unable to go on."""
         await asyncio.shield(self._running)
 
     async def status(
@@ -138,7 +140,7 @@ class Member(Raft):
         return status
 
     def events(self, server: ServerId | None = None) -> AsyncIterator[Event]:
-        """Return what happens in this server, or in another, from now on; see :meth:`Raft.events`.
+        """Return what happens in this server from the call on, or in another; see :class:`Raft`.
 
         It ends when this server stops.
         """

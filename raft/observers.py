@@ -17,12 +17,12 @@ from raft.frames import (
     ServerState,
 )
 from raft.transport import Connection
-from raft.wire import encode
+from raft.wire import MAX_OBSERVATION, encode
 
 ENTRY_BYTES = 32
 """What an entry takes in a frame beside its data, or less."""
 
-STATE_BYTES = 512 * 1024
+STATE_BYTES = MAX_OBSERVATION // 2
 """So much of the log is shown to a new observer: the newest entries, for a frame has an end."""
 
 

@@ -32,9 +32,11 @@ from raft.frames import (
     BarrierReached,
     Campaign,
     Control,
+    CutPower,
     FireTimer,
     FromClient,
     SetClock,
+    SetDisk,
     Status,
 )
 from raft.links import Links
@@ -47,6 +49,7 @@ from raft.requests import Requests
 from raft.round_trips import RoundTrips
 from raft.saving import Saver
 from raft.storage.base import LogStore
+from raft.storage.faulty import FaultyDisk
 from raft.transport import Connection, Identity, Listener
 from raft.watching import Watchers
 
@@ -91,6 +94,7 @@ class Server:
     """A member of a cluster, from its start to its end.
 
     Around ``machine`` it puts the sessions of clients, whose commands it carries out once.
+    ``disk`` is the one below ``store`` whose faults an observer may command, if there is one.
 
     ``await start()`` opens the store and the port and returns the address; ``await run()``
     returns when :meth:`stop` or :meth:`leave` is called, and raises what made the server unable
@@ -103,8 +107,10 @@ class Server:
         store: LogStore,
         machine: StateMachine,
         rules: Rules | None = None,
+        disk: FaultyDisk | None = None,
     ) -> None:
         self._config = config
+        self._disk = disk
         self._store = store
         machine = Sessions(Guarded(machine))
         self.clock = VirtualClock(rate=0.0 if config.attended else 1.0)
@@ -358,6 +364,8 @@ class Server:
                     self._schedule_turn()
                 self._armed_for = None
                 self._arm_timer()
+                if self._disk is not None:
+                    self._disk.follow(self.clock)
             case FireTimer():
                 self._guarded(lambda: self.core.tick(max(self.clock.now(), self.core.deadline)))
                 self._schedule_turn()
@@ -367,6 +375,16 @@ class Server:
             case Barrier():
                 self._barriers.append((connection, control))
                 self._schedule_turn()
+            case SetDisk() | CutPower():
+                self._befall(connection, control)
+
+    def _befall(self, connection: Connection, control: SetDisk | CutPower) -> None:
+        if self._disk is None:
+            connection.close("this server's disk does not fail on command")
+        elif isinstance(control, SetDisk):
+            self._disk.rig(control.delay, control.full, control.fail_sync, control.tear)
+        else:
+            self._disk.cut_power()
 
     def _campaign(self) -> None:
         self.core.campaign(self.clock.now())

@@ -41,7 +41,7 @@ _CELL = 24
 """Bytes that a frame needs for each of them: an id, a pointer, the padding."""
 
 MAX_OBSERVATION = 64 * 1024 * 1024
-"""Bytes of the largest frame an observer accepts: a ServerState holds the whole log."""
+"""Bytes of the largest frame an observer accepts: a ServerState holds the log."""
 
 _FRAMES: UnionCodec[Frame] = UnionCodec(load_schema("raft").Envelope, Frame)
 
@@ -80,7 +80,7 @@ class FrameSplitter:
             frames.append(frame)
         return frames
 
-    def push(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes | memoryview) -> None:
         """Take bytes in, for ``next_frame``."""
         self._buffer += chunk
 

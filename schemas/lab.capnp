@@ -24,6 +24,8 @@ struct Attach {
 
   owner @0 :Bool;
   # The laboratory ends when its last owner has gone.
+  watching @1 :Bool;
+  # It gives no commands: all are refused.
 }
 
 struct CommandRequest {
@@ -90,6 +92,24 @@ struct Event {
     snapshotSent @36 :Observe.SnapshotSent;
     snapshotInstalled @37 :Observe.SnapshotInstalled;
     transferChanged @38 :Observe.TransferChanged;
+
+    messageDuplicated @39 :MessageDuplicated;
+    messageHeld @40 :MessageHeld;
+    messageRescheduled @41 :MessageRescheduled;
+    requestSent @42 :RequestSent;
+
+    # What is done to servers, and asked of the cluster
+    diskChanged @43 :DiskChanged;
+    diskDamaged @44 :DiskDamaged;
+    powerCut @45 :PowerCut;
+    serverClockChanged @46 :ServerClockChanged;
+    ruleBroken @47 :RuleBroken;
+    ruleMended @48 :RuleMended;
+    serverAdded @49 :ServerAdded;
+    serverRemoved @50 :ServerRemoved;
+    loadChanged @51 :LoadChanged;
+    loadMeasured @52 :LoadMeasured;
+    chaosChanged @53 :ChaosChanged;
   }
 }
 
@@ -184,7 +204,39 @@ struct MessageDelivered {
 struct MessageDropped {
   messageId @0 :UInt64;
   reason @1 :UInt16;
-  # 0 the link is cut, 1 the server is down, 2 by hand.
+  # 0 the link is cut, 1 the server is down, 2 by hand, 3 the link loses a share of its
+  # messages, 4 the connection was broken.
+}
+
+struct MessageDuplicated {
+  # A message is under way once more.
+
+  messageId @0 :UInt64;
+  copyId @1 :UInt64;
+  due @2 :Float64;
+}
+
+struct MessageHeld {
+  # It waits until it is released, delivered or dropped.
+
+  messageId @0 :UInt64;
+}
+
+struct MessageRescheduled {
+  # It was released, or its link got faster.
+
+  messageId @0 :UInt64;
+  due @1 :Float64;
+}
+
+struct RequestSent {
+  # A client's request to a server, or a reply, on a link that has rules. The client is 0.
+
+  messageId @0 :UInt64;
+  src @1 :UInt64;
+  dst @2 :UInt64;
+  kind @3 :Text;
+  due @4 :Float64;
 }
 
 struct LinkChanged {
@@ -193,8 +245,28 @@ struct LinkChanged {
   src @0 :UInt64;
   dst @1 :UInt64;
   cut @2 :Bool;
+  # Messages are lost.
   delay @3 :Float64;
   # Virtual seconds.
+  stalled @4 :Bool;
+  # Messages wait until this is over.
+  reset @5 :Bool;
+  # The connection is broken, and none comes about.
+  held @6 :Bool;
+  # Messages wait for somebody's hand.
+  jitter @7 :Float64;
+  distribution @8 :UInt16;
+  # Of the delay: 0 uniform (± jitter), 1 normal (jitter: its standard deviation), 2 exponential
+  # (jitter: what it adds on average).
+  loss @9 :Float64;
+  duplication @10 :Float64;
+  reordering @11 :Float64;
+  # Shares of the messages, from 0 to 1.
+  bandwidth @12 :Float64;
+  # Bytes in a virtual second; 0: no limit.
+  kind @13 :Text;
+  # The kind of messages that these rules are for, by its name in messages.capnp's Message;
+  # empty: all, and what was told of kinds before is over.
 }
 
 # --- Clients of the laboratory --------------------------------------------------------------
@@ -216,4 +288,92 @@ struct OperationReturned {
   found @2 :Bool;
   value @3 :Data;
   detail @4 :Text;
+}
+
+# --- What is done to servers, and asked of the cluster --------------------------------------
+
+struct DiskChanged {
+  # How a server's disk fails from here on; all zero: it is in order.
+
+  server @0 :UInt64;
+  delay @1 :Float64;
+  # Virtual seconds that each sync takes longer.
+  full @2 :Bool;
+  # No file grows.
+  failsSync @3 :Bool;
+  # The next sync fails.
+  tears @4 :Bool;
+  # The power fails in the middle of the next write.
+}
+
+struct DiskDamaged {
+  # Something happened to what a dead server has on its disk.
+
+  server @0 :UInt64;
+  what @1 :Text;
+}
+
+struct PowerCut {
+  # A server's power is cut: what it has not synced is lost with its process.
+
+  server @0 :UInt64;
+}
+
+struct ServerClockChanged {
+  # A server's clock runs factor times as fast as the cluster's.
+
+  server @0 :UInt64;
+  factor @1 :Float64;
+}
+
+struct RuleBroken {
+  # A server breaks a rule of Raft on purpose from its next start on.
+
+  server @0 :UInt64;
+  rule @1 :Text;
+}
+
+struct RuleMended {
+  server @0 :UInt64;
+  rule @1 :Text;
+}
+
+struct ServerAdded {
+  # The laboratory has one more server.
+
+  server @0 :UInt64;
+}
+
+struct ServerRemoved {
+  # It left the cluster, and its process has ended.
+
+  server @0 :UInt64;
+}
+
+struct LoadChanged {
+  # Clients of the laboratory's own work on the cluster as this command says; empty: none do.
+
+  text @0 :Text;
+}
+
+struct LoadMeasured {
+  # How the load's operations went that ended within the last seconds.
+
+  seconds @0 :Float64;
+  # All times are virtual.
+  ok @1 :UInt64;
+  failed @2 :UInt64;
+  unknown @3 :UInt64;
+  waiting @4 :UInt64;
+  # Still under way.
+  p50 @5 :Float64;
+  p90 @6 :Float64;
+  p99 @7 :Float64;
+  # Latencies of those that were ok; 0 if there were none.
+}
+
+struct ChaosChanged {
+  # Faults come at random, as this command says; empty: no more.
+
+  text @0 :Text;
 }

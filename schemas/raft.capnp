@@ -43,10 +43,15 @@ struct Envelope {
     readIndex @20 :Messages.ReadIndex;
     readIndexReply @21 :Messages.ReadIndexReply;
 
+    # From an observer, too
+    setDisk @22 :Observe.SetDisk;
+    cutPower @23 :Void;
+    # Lose at once what is not synced, and end without a word.
+
     # From a client, too, and to it
-    proposals @22 :Client.Proposals;
-    queries @23 :Client.Queries;
-    results @24 :Client.Results;
+    proposals @24 :Client.Proposals;
+    queries @25 :Client.Queries;
+    results @26 :Client.Results;
   }
 }
 
@@ -58,11 +63,11 @@ struct Preamble {
   caller @2 :UInt16;
   # 0 peer, 1 client, 2 observer.
   src @3 :UInt64;
-  # The caller's server id; 0 unless it is a peer.
+  # The caller's server id; 0 if it is none. A server may call as a client or an observer, too.
   dst @4 :UInt64;
   # The server it wants.
   nonce @5 :Data;
-  # 32 fresh random bytes.
+  # 32 fresh random bytes; empty under TLS.
   address @6 :Text;
   # Where the caller itself listens, if it is a peer: a server that does not know it yet answers
   # there. Empty: it does not say.
@@ -72,9 +77,9 @@ struct Welcome {
   # The server's half of the handshake.
 
   nonce @0 :Data;
-  # 32 fresh random bytes.
+  # 32 fresh random bytes; empty under TLS.
   proof @1 :Data;
-  # HMAC-SHA256 with the cluster's secret; README.md gives its input.
+  # HMAC-SHA256 with the cluster's secret, whose input README.md gives; empty under TLS.
 }
 
 struct Proof {

@@ -27,15 +27,18 @@ class Guarded:
         """Refuse what is too long, and what the machine refuses."""
         if (refusal := too_long(command)) is not None:
             return refusal
-        with _failures(f"when it checked a command of {len(command)} bytes"):
+        # Without a context manager, here and in what follows: this is done for every entry.
+        try:
             refusal = self._machine.check(command)
             if refusal is not None and not isinstance(refusal, str):
                 raise _wrong("check", "a str or None", refusal)
-            return refusal
+        except Exception as error:
+            what = f"when it checked a command of {len(command)} bytes"
+            raise StateMachineError(_said(what, error)) from error
+        return refusal
 
     def apply(self, index: int, command: bytes) -> bytes:
         """Carry out a command."""
-        # Without a context manager, here and in ``query``: this is done for every entry.
         try:
             answer = self._machine.apply(index, command)
             if not isinstance(answer, bytes):

@@ -1,4 +1,4 @@
-"""Commands on processes: kill, restart, pause, resume, time out."""
+"""Commands on processes: kill, stop, restart, pause, resume, time out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,17 @@ class Timeout:
         return f"timeout {format_servers(self.servers)}"
 
 
-ServerCommand = Kill | Restart | Pause | Resume | Timeout
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """``stop leader``: SIGTERM; a leader lets another one take over first."""
+
+    servers: Servers
+
+    def __str__(self) -> str:
+        return f"stop {format_servers(self.servers)}"
+
+
+ServerCommand = Kill | Stop | Restart | Pause | Resume | Timeout
 
 SPECS: tuple[CommandSpec[ServerCommand], ...] = (
     CommandSpec(
@@ -68,6 +78,14 @@ SPECS: tuple[CommandSpec[ServerCommand], ...] = (
         "kill leader",
         Takes.SERVERS,
         on_servers(Kill),
+    ),
+    CommandSpec(
+        "stop",
+        "stop SERVERS",
+        "ask server processes to end (SIGTERM): a leader hands over first",
+        "stop leader",
+        Takes.SERVERS,
+        on_servers(Stop),
     ),
     CommandSpec(
         "restart",

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from raft.core.messages import ServerId
-from raft.frames import Control, SetClock
+from raft.frames import Control, CutPower, SetClock
 from raft.transport import HandshakeError, Identity
 from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.collector import Observer
 from raftviz.lab.fabric import Fabric
+from raftviz.lab.machine import Machine
 from raftviz.lab.stream import Stream
-from raftviz.lab.supervisor import ServerProcess, ServerStartError, Supervisor
+from raftviz.lab.supervisor import KILLED, ServerProcess, ServerStartError, Supervisor
 from raftviz.model.events import (
+    DiskChanged,
+    PowerCut,
+    ServerClockChanged,
     ServerExited,
     ServerPaused,
     ServerResumed,
@@ -25,6 +30,8 @@ from raftviz.model.events import (
 
 LINK_SECONDS = 2.0
 """Real seconds in which servers that have started should be connected to each other."""
+END_SECONDS = 10.0
+"""Real seconds that a server has to end when it is asked to."""
 LAST_WORDS_SECONDS = 1.0
 """Real seconds between the end of a process and the end of its observer's connection, at most."""
 
@@ -48,8 +55,6 @@ class Cluster:
         identity: Identity,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self.addresses: dict[ServerId, str] = {}
-        """Where each server listens, or did when it last ran."""
         self._supervisor = supervisor
         self._fabric = fabric
         self._stream = stream
@@ -57,6 +62,35 @@ class Cluster:
         self._identity = identity
         self._tasks = tasks
         self._running: dict[ServerId, _Running] = {}
+        self._machines: dict[ServerId, Machine] = {}
+
+    def machine(self, server: ServerId) -> Machine:
+        """Return what a server runs on."""
+        return self._machines.setdefault(server, Machine(server))
+
+    def data_of(self, server: ServerId) -> Path:
+        """Return where a server keeps what it must not forget."""
+        return self._supervisor.data_of(server)
+
+    # --- What stands against a command ---------------------------------------------------------
+
+    def dead(self, server: ServerId) -> str | None:
+        """Object to a server without a process."""
+        return None if self.is_live(server) else f"S{server} is dead"
+
+    def not_dead(self, server: ServerId) -> str | None:
+        """Object to a server that has a process."""
+        return f"S{server} is not dead" if self.is_live(server) else None
+
+    def paused_objection(self, server: ServerId) -> str | None:
+        """Object to a server whose process is stopped."""
+        return f"S{server} is paused" if self.is_paused(server) else None
+
+    def not_running(self, server: ServerId) -> str | None:
+        """Object to a server whose process does nothing, or that has none."""
+        return self.dead(server) or self.paused_objection(server)
+
+    # --- Processes -----------------------------------------------------------------------------
 
     def is_live(self, server: ServerId) -> bool:
         """Tell whether the server has a process."""
@@ -67,24 +101,32 @@ class Cluster:
         return server in self._running and self._running[server].process.paused
 
     async def _start(self, server: ServerId) -> None:
+        machine = self.machine(server)
         self._fabric.server_starting(server)
         try:
-            process = await self._supervisor.start(server, self._fabric.ports)
+            process = await self._supervisor.start(server, self._fabric.ports, machine.broken)
         except ServerStartError:
             self._fabric.server_down(server)
             raise
-        running = _Running(process, Observer(server, self._stream))
+        running = _Running(process, Observer(server, self._stream, machine.clock))
         self._running[server] = running
-        self.addresses[server] = process.address
         self._stream.tell(ServerSpawned(server, process.pid, process.address))
         self._fabric.server_up(server, process.address)
         self._tasks.create_task(self._watch(running))
         try:
-            await running.observer.attach(process.address, self._identity, self._time.setting)
+            setting = machine.clock.setting(self._time.setting)
+            await running.observer.attach(process.address, self._identity, setting)
         except (OSError, HandshakeError) as error:
             await self._kill(server)
             raise ServerStartError(f"S{server} started but does not answer: {error}") from error
+        if not machine.disk.is_sound:
+            running.observer.send(machine.disk_setting)
         self._tasks.create_task(self._watch_observer(running))
+
+    async def start_joining(self, server: ServerId) -> None:
+        """Start a server that belongs to no cluster yet. Raises ServerStartError."""
+        self._supervisor.joining.add(server)
+        await self._start(server)
 
     async def start_all(self, servers: Iterable[ServerId]) -> None:
         """Start servers side by side, and let all who can do so connect to each other.
@@ -94,9 +136,15 @@ class Cluster:
         await _all(map(self._start, servers))
         try:
             async with asyncio.timeout(LINK_SECONDS):
-                await self._fabric.all_linked(self._awake())
+                await self._fabric.all_linked(self._members_awake())
         except TimeoutError:
             self._stream.tell(Warned("not every server has reached every other yet"))
+
+    def _members_awake(self) -> list[ServerId]:
+        """Return those who should call each other, as far as their configurations are known."""
+        known = self._stream.view.configuration
+        members = {*known.voters, *known.outgoing, *known.learners}
+        return [server for server in self._awake() if not members or server in members]
 
     def _awake(self) -> list[ServerId]:
         return [server for server in self._running if not self.is_paused(server)]
@@ -109,6 +157,36 @@ class Cluster:
         if (running := self._running.get(server)) is not None:
             running.process.kill()
             await running.gone.wait()
+
+    async def stop_all(self, servers: Iterable[ServerId]) -> None:
+        """Ask processes to end, and end those that do not; return when all are reaped."""
+        await _all(map(self._stop, servers))
+
+    async def _stop(self, server: ServerId) -> None:
+        running = self._running[server]
+        running.process.stop()
+        await self._end(running, f"S{server} did not stop; it was killed")
+
+    async def cut_power(self, servers: Iterable[ServerId]) -> None:
+        """Let servers lose what they have not synced, and end; return when all are reaped."""
+        await _all(map(self._cut_power, servers))
+
+    async def _cut_power(self, server: ServerId) -> None:
+        running = self._running[server]
+        self._stream.tell(PowerCut(server))
+        running.process.killed = True
+        running.observer.send(CutPower())
+        text = f"S{server} did not answer; it was killed, and nothing that it wrote is lost"
+        await self._end(running, text)
+
+    async def _end(self, running: _Running, otherwise: str) -> None:
+        """Wait for the end of a process, and bring it about if it takes too long."""
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await running.gone.wait()
+        except TimeoutError:
+            self._stream.tell(Warned(otherwise))
+            await self._kill(running.process.server)
 
     def pause(self, server: ServerId) -> None:
         """Stop a server's process: it keeps everything and does nothing."""
@@ -125,9 +203,25 @@ class Cluster:
         self._running[server].observer.send(control)
 
     def set_clocks(self, setting: SetClock) -> None:
-        """Let every live server's clock run by these numbers."""
-        for running in self._running.values():
-            running.observer.send(setting)
+        """Let every live server's clock run by these numbers, as fast or slow as it is."""
+        for server, running in self._running.items():
+            running.observer.send(self.machine(server).clock.setting(setting))
+
+    def run_clock(self, server: ServerId, factor: float) -> None:
+        """Let a server's clock run so much faster than the cluster's from now on."""
+        clock = self.machine(server).clock
+        clock.run(factor, self._time.clock.now())
+        if server in self._running:
+            self._running[server].observer.send(clock.setting(self._time.setting))
+        self._stream.tell(ServerClockChanged(server, factor))
+
+    def rig_disk(self, disk: DiskChanged) -> None:
+        """Let a server's disk fail like this from now on."""
+        machine = self.machine(disk.server)
+        machine.disk = disk
+        if disk.server in self._running:
+            self._running[disk.server].observer.send(machine.disk_setting)
+        self._stream.tell(disk)
 
     async def digest(self) -> dict[ServerId, int]:
         """Wait until every live server that is not paused has digested what reached it.
@@ -162,7 +256,14 @@ class Cluster:
             self._stream.tell(Warned(f"the last words of S{process.server} did not come in"))
         self._fabric.server_down(process.server)
         del self._running[process.server]
-        self._stream.tell(ServerExited(process.server, process.pid, how, process.killed))
+        machine = self.machine(process.server)
+        torn = machine.disk.tears and not process.killed and how == KILLED
+        if torn:
+            self._stream.tell(PowerCut(process.server))
+        expected = process.killed or torn
+        self._stream.tell(ServerExited(process.server, process.pid, how, expected))
+        if machine.restarted():
+            self._stream.tell(machine.disk)
         running.gone.set()
 
     async def _watch_observer(self, running: _Running) -> None:

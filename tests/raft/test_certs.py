@@ -326,10 +326,12 @@ class TestWhichFilesAreTaken:
     def test_none_of_another_cluster_server_or_role(self, certs):
         one, alice = certs.server(1), certs.client()
         assert Identity("test", 1, one).server == 1
+        assert Identity("test", None, one).server is None, "as a client"
         for cluster, server, certificate in [
             ("other", 1, one),
             ("test", 2, one),
-            ("test", None, one),
+            ("other", None, one),
+            ("other", None, alice),
             ("test", 1, alice),
         ]:
             with pytest.raises(ValueError, match="the certificate is that of"):

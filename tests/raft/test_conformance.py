@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pickle
 import random
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -538,7 +540,13 @@ def test_each_wrong_machine_is_caught_by_its_rule_alone(rule: str) -> None:
         assert {*caught} == {rule}
 
 
-# --- Used wrongly ----------------------------------------------------------------------------
+# --- Used wrongly, and without pytest ---------------------------------------------------------
+
+
+def test_pytest_is_not_needed() -> None:
+    program = "import sys, raft.testing.conformance; print('pytest' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert done.stdout == b"False\n"
 
 
 def test_a_suite_that_does_not_say_what_to_test_says_so() -> None:

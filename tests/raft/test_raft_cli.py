@@ -24,9 +24,11 @@ from raft import cli, using
 from raft.core.events import Role
 from raft.core.messages import ServerId
 from raft.errors import OutcomeUnknownError
+from raft.frames import Caller, Campaign, CutPower, SetDisk
 from raft.machine.kv import Put, encode_command
-from raft.secret import write_secret
+from raft.secret import read_secret, write_secret
 from raft.storage.wal import FILE_NAME
+from raft.transport import Connection, Identity, connect
 from tests.raft.cluster import PATIENCE, RealCluster, eventually, run
 
 ONE = ServerId(1)
@@ -310,6 +312,75 @@ async def test_an_attended_server_ends_with_its_input(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+async def observer(directory: Path, address: str) -> Connection:
+    identity = Identity("test", None, read_secret(directory / "secret"))
+    return await connect(
+        address, identity, Caller.OBSERVER, ServerId(1), lambda frame: None, lambda reason: None
+    )
+
+
+async def announced_address(process: Process) -> str:
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+    return str(json.loads(line)["address"])
+
+
+async def test_the_power_of_an_attended_server_can_be_cut(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(tmp_path, "--attended"), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    connection = await observer(tmp_path, await announced_address(process))
+    connection.send(SetDisk(0.0, full=False, fail_sync=False, tear=False))
+    connection.send(CutPower())
+    status, _ = await ended(process)
+    assert status == -signal.SIGKILL
+    connection.close("over")
+
+
+async def test_a_disk_that_fails_ends_an_attended_server_with_the_reason(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(tmp_path, "--attended"), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    connection = await observer(tmp_path, await announced_address(process))
+    connection.send(SetDisk(0.0, full=False, fail_sync=True, tear=False))
+    connection.send(Campaign())
+    status, errors = await ended(process)
+    assert status == 3
+    assert "Input/output error" in errors.splitlines()[-1]
+    connection.close("over")
+
+
+async def test_rules_are_broken_on_purpose_and_said_aloud(tmp_path: Path) -> None:
+    async with serving(tmp_path, "--attended", "--rules", "vote-twice") as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        status, errors = await ended(process)
+    assert status == 0
+    assert "WARNING broken on purpose: vote-twice" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--rules", "vote-twice"], "which only --attended servers may"),
+        (["--attended", "--rules", "gravity"], "no rule 'gravity'"),
+        (
+            ["--attended", "--rules", "vote-twice", "--rules", "repeated-vote-refused"],
+            "break the same rule",
+        ),
+    ],
+)
+async def test_rules_that_cannot_be_broken(
+    tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(tmp_path, *arguments), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    status, errors = await ended(process)
+    assert status == 2
+    assert reason in errors
+
+
 async def test_an_attended_server_without_an_attendant_does_not_stay(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *serve_command(tmp_path, "--attended"),
@@ -496,14 +567,14 @@ def test_a_wrong_environment_is_named(
     assert "RAFT_SERVERS: '2:127.0.0.1:2' should be ID=HOST:PORT" in capsys.readouterr().err
 
 
-def test_two_kinds_of_proof_in_the_environment(
+def test_a_certificate_in_the_environment_counts_more_than_a_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RAFT_SECRET_FILE", "secret")
-    monkeypatch.setenv("RAFT_CERTIFICATE", "alice.pem")
+    monkeypatch.setenv("RAFT_SECRET_FILE", "secret-that-is-not-there")
+    monkeypatch.setenv("RAFT_CERTIFICATE", "alice-who-is-not-there")
     with pytest.raises(SystemExit):
         cli.main(["get", "x", *CLUSTER])
-    assert "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set" in capsys.readouterr().err
+    assert "alice-who-is-not-there: No such file or directory" in capsys.readouterr().err
 
 
 async def test_secret_makes_a_private_random_file_and_replaces_none(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -13,12 +13,17 @@ import pytest
 
 from raft.certificate import Certificate, Role
 from raft.client import Raft
+from raft.core.config import Config
 from raft.core.messages import ServerId
+from raft.machine.kv import Done, KeyValue, Put, decode_answer, encode_command
+from raft.member import Member
 from raft.secret import write_secret
+from raft.server import ServerConfig
+from raft.storage.memory import MemoryStore
 from raft.tls import Tls
 from raft.transport import parse_address
 from tests.raft.certificates import Certs, calling
-from tests.raft.cluster import NAME, RealCluster, eventually, run
+from tests.raft.cluster import NAME, RealCluster, eventually, free_addresses, run
 
 MIB = 1024 * 1024
 
@@ -85,9 +90,35 @@ async def test_a_stranger_is_told_why_it_is_refused(tmp_path: Path) -> None:
         )
         assert plain.status == 1
         assert "the other end speaks TLS, so this one needs a certificate" in plain.err
-        server = await cluster.command("get", "x", *cluster._own(ServerId(1)))
-        assert server.status == 2
-        assert "the certificate is that of server 1 of cluster 'test', and this is no" in server.err
+        other = await cluster.command("get", "x", "--cluster", "other")
+        assert other.status == 2
+        assert "client alice of cluster 'test', and this is a client of cluster 'ot" in other.err
+
+
+async def test_embedded_servers(tmp_path: Path) -> None:
+    """Each is a client of the others, too, and has one certificate for both."""
+    certs = Certs(tmp_path / "certs", NAME)
+    ids = tuple(map(ServerId, (1, 2, 3)))
+    addresses = dict(zip(ids, free_addresses(3), strict=True))
+    async with AsyncExitStack() as running:
+        members = [
+            await running.enter_async_context(
+                Member(
+                    ServerConfig(
+                        Config(id, ids, addresses=tuple(addresses.items())),
+                        NAME,
+                        certs.server(id),
+                        addresses[id],
+                    ),
+                    MemoryStore(),
+                    KeyValue(),
+                )
+            )
+            for id in ids
+        ]
+        for number, member in enumerate(members):
+            answer = await member.propose(encode_command(Put(b"x", b"%d" % number)), timeout=30)
+            assert decode_answer(answer) == Done()
 
 
 async def test_it_survives_the_renewal_of_all_certificates(tmp_path: Path) -> None:

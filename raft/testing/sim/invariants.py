@@ -11,10 +11,11 @@ what its core believes.
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from raft.core.core import Core
 from raft.core.events import (
@@ -58,6 +59,10 @@ from raft.storage.base import LogStore, Recovered
 from raft.testing.safety import SafetyViolation
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
 
+# Asked for at nearly every event, and slow to look up (Python 3.11).
+_LEADER: Final = Role.LEADER
+_CONFIGURATION: Final = EntryKind.CONFIGURATION
+
 
 class Violation(SafetyViolation):
     """A promise is broken; ``invariant`` names it."""
@@ -79,6 +84,17 @@ class Save:
     def to(self, store: LogStore) -> None:
         """Do it. Raises StorageError."""
         store.save(self.hard_state, self.first_index, self.entries, self.snapshot)
+
+
+class Harm(enum.Enum):
+    """What happened to a disk that no disk may do."""
+
+    NONE = enum.auto()
+    """Crashes and power cuts at most."""
+    NOTICED = enum.auto()
+    """A bit flipped: a store must refuse, or find what was there."""
+    UNNOTICED = enum.auto()
+    """What is lost may look as if it had never been synced: a store may find an older state."""
 
 
 @dataclass(slots=True)
@@ -156,14 +172,20 @@ class Invariants:
 
     # --- Inputs ------------------------------------------------------------------------------
 
-    def started(self, server: ServerId, found: Recovered, first: Configuration) -> None:
-        """Note that a server starts from what its disk holds, and check that it is all there."""
+    def started(self, server: ServerId, found: Recovered, first: Configuration, harm: Harm) -> bool:
+        """Note that a server starts from what its disk holds, and check that it is all there.
+
+        False: it is an older state of a disk that was harmed so that this could not be noticed.
+        """
         facts = self.facts.setdefault(server, Facts(server))
         chain, configurations = self._read(found, first)
         allowed = [(facts.durable, facts.hard_state)]
         if server in self._interrupted:
             allowed.append(self._interrupted.pop(server))
         if (chain, found.hard_state) not in allowed:
+            if harm is Harm.UNNOTICED:
+                self._check_older(server, chain, found.hard_state)
+                return False
             raise Violation(
                 "16 durability",
                 f"S{server} finds {found.hard_state} and a log up to {len(chain) - 1} on its disk; "
@@ -173,6 +195,20 @@ class Invariants:
         facts.chain, facts.configurations = list(chain), configurations
         facts.term, facts.role = found.hard_state.term, Role.FOLLOWER
         facts.commit = facts.applied = found.snapshot.index if found.snapshot else Index(0)
+        return True
+
+    def _check_older(self, server: ServerId, chain: list[Prefix], found: HardState) -> None:
+        """Check that a harmed disk holds nothing that never was there."""
+        index = len(chain) - 1
+        term = self.chains.terms[chain[index]]
+        known = (
+            self._prefix.get((index, term)) == chain[index] or chain == self.committed[: index + 1]
+        )
+        if not known or found.term > self.facts[server].hard_state.term:
+            raise Violation(
+                "16 durability", f"S{server} finds {found} and {index}/{term}, which never was"
+            )
+        self.coverage["older state found on a harmed disk"] += 1
 
     def happened(self, core: Core, events: Sequence[CoreEvent]) -> None:
         """Check what one server just did."""
@@ -299,7 +335,7 @@ class Invariants:
     def _role_changed(self, facts: Facts, core: Core, event: RoleChanged) -> None:
         facts.role = event.role
         self.coverage[f"{event.role.name.lower()}: {event.reason.name.lower()}"] += 1
-        if event.role is not Role.LEADER:
+        if event.role is not _LEADER:
             return
         server, term = facts.server, event.term
         other = self._leader.setdefault(term, server)
@@ -397,7 +433,7 @@ class Invariants:
                     f"after an entry of term {terms[chain[-1]]}",
                 )
             self._extend(facts.server, chain, entry)
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 self._place(facts, index, Configuration.decode(entry.data))
 
     def _extend(self, server: ServerId, chain: list[Prefix], entry: Entry) -> None:
@@ -413,7 +449,7 @@ class Invariants:
         chain.append(prefix)
 
     def _truncated(self, facts: Facts, core: Core, event: EntriesTruncated) -> None:
-        if facts.role is Role.LEADER:
+        if facts.role is _LEADER:
             raise Violation(
                 "2 Leader Append-Only", f"S{facts.server} removes entries from {event.from_index}"
             )
@@ -441,7 +477,7 @@ class Invariants:
                 f"up to {len(facts.durable) - 1} they are on its disk",
             )
         leader = self.facts[message.dst]
-        if leader.role is Role.LEADER and leader.term == message.term:
+        if leader.role is _LEADER and leader.term == message.term:
             self._check_match(facts, leader, index)
 
     def _check_match(self, follower: Facts, leader: Facts, index: Index) -> None:
@@ -461,7 +497,7 @@ class Invariants:
 
     def _progress_changed(self, facts: Facts, core: Core, event: ProgressChanged) -> None:
         index = event.match_index
-        if facts.role is Role.LEADER and index:
+        if facts.role is _LEADER and index:
             self._check_match(self.facts[event.follower], facts, index)
 
     # --- Commitment ----------------------------------------------------------------------------
@@ -474,7 +510,7 @@ class Invariants:
                 f"S{facts.server} commits {index} after {facts.commit} "
                 f"with a log up to {len(chain) - 1}",
             )
-        if facts.role is Role.LEADER and self.chains.terms[chain[index]] != facts.term:
+        if facts.role is _LEADER and self.chains.terms[chain[index]] != facts.term:
             raise Violation(
                 "15 Figure 8",
                 f"S{facts.server} leads term {facts.term} and commits "
@@ -550,7 +586,7 @@ class Invariants:
         before_index, before = facts.configurations[-1]
         facts.configurations.append((Index(index), configuration))
         self.coverage["joint configuration" if configuration.is_joint else "configuration"] += 1
-        if facts.role is not Role.LEADER:
+        if facts.role is not _LEADER:
             return
         commit_term = self.chains.terms[facts.chain[facts.commit]]
         if before_index > facts.commit or commit_term != facts.term:
@@ -608,7 +644,7 @@ class Invariants:
                 )
         for entry in found.entries:
             chain.append(self.chains.extend(chain[-1], entry))
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 placed = Configuration.decode(entry.data)
                 configurations.append((Index(len(chain) - 1), placed))
         return chain, configurations
