@@ -24,6 +24,8 @@ from raft.machine.sessions import (
     encode_request,
 )
 
+_NOTHING = Propose(b"")
+
 
 class Session:
     """Proposes commands in a session, which is opened with the first, and anew if it expires."""
@@ -40,14 +42,20 @@ class Session:
         Raises what ``Asker.ask`` does; OutcomeUnknownError only when the time is up, or if the
         session expired while the command's answer was missing.
         """
-        request = Asked(Propose(b""), numbered=True)
-        if not isinstance(timeout, asyncio.Timeout):
-            return await self._propose(request, command, timeout)
-        async with self._asker.limited(request, timeout):
-            return await self._propose(request, command, None)
-
-    async def _propose(self, request: Asked, command: bytes, timeout: float | None) -> bytes:  # noqa: ASYNC109
+        request = Asked(_NOTHING, numbered=True)
         began = asyncio.get_running_loop().time()
+        if isinstance(timeout, asyncio.Timeout):
+            async with self._asker.limited(request, timeout):
+                return await self._propose(request, command, None, began)
+        return await self._propose(request, command, timeout, began)
+
+    async def _propose(
+        self,
+        request: Asked,
+        command: bytes,
+        timeout: float | None,  # noqa: ASYNC109
+        began: float,
+    ) -> bytes:
         while True:
             numbering = self._numbering
             if numbering is None or numbering.unanswered >= MAX_UNANSWERED:
