@@ -180,8 +180,9 @@ def is_session_request(command: bytes) -> bool:
 def encode_request(request: SessionRequest) -> bytes:
     """Return the bytes to propose."""
     match request:
-        case Perform(session, sequence, first_unanswered, command):
-            return _HEAD.pack(MARK, _PERFORM, session, sequence, first_unanswered) + command
+        case Perform():
+            numbers = request.session, request.sequence, request.first_unanswered
+            return _HEAD.pack(MARK, _PERFORM, *numbers) + request.command
         case OpenSession():
             return _HEAD.pack(MARK, _OPEN, 0, 0, 0)
         case KeepSession(session):
@@ -234,13 +235,10 @@ class Numbering:
 
     def __init__(self, session: int) -> None:
         self.session = session
-        self._last = 0
-        self._unanswered: dict[int, None] = {}
-
-    @property
-    def first_unanswered(self) -> int:
+        self.first_unanswered = 1
         """The answers of all commands before this one have arrived."""
-        return next(iter(self._unanswered), self._last + 1)
+        self._last = 0
+        self._unanswered: set[int] = set()
 
     @property
     def unanswered(self) -> int:
@@ -250,7 +248,7 @@ class Numbering:
     def number(self, command: bytes) -> Perform:
         """Return the next command of the session."""
         self._last += 1
-        self._unanswered[self._last] = None
+        self._unanswered.add(self._last)
         return Perform(self.session, self._last, self.first_unanswered, command)
 
     def answered(self, perform: Perform) -> None:
@@ -259,7 +257,11 @@ class Numbering:
         A command that was given up may still be carried out, until one with a higher
         ``first_unanswered`` was.
         """
-        self._unanswered.pop(perform.sequence, None)
+        self._unanswered.discard(perform.sequence)
+        while self.first_unanswered <= self._last and (
+            self.first_unanswered not in self._unanswered
+        ):
+            self.first_unanswered += 1
 
 
 # --- The state machine -----------------------------------------------------------------------
@@ -361,7 +363,8 @@ class Sessions:
         return SessionKept()
 
     def _perform(self, index: int, session: _Session, request: Perform) -> SessionAnswer:
-        self._kept_bytes -= session.forget_before(request.first_unanswered)
+        if request.first_unanswered > session.first_unanswered:
+            self._kept_bytes -= session.forget_before(request.first_unanswered)
         if request.sequence < session.first_unanswered:
             return AnswerForgotten()
         answer = self._kept_answer(session, request)
