@@ -9,7 +9,7 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from raft.printable import printable
 from raftviz.command.text import DURATION, MAX_ECHO, RATE, read_duration, read_rate
-from raftviz.lab.api import MAX_SERVERS, LabClient, LabError, LabOptions
+from raftviz.lab.api import MAX_SERVERS, Answer, LabClient, LabError, LabOptions
 
 if TYPE_CHECKING:
     from raftviz.headless import Transcript
@@ -312,6 +312,96 @@ def _list_scenarios() -> None:
 
     for known in names():
         click.echo(f"{known:<28} {title(known)}")
+
+
+_lab_option = click.option("--lab", metavar="NAME", help="Which laboratory, if several run.")
+
+
+@main.command()
+@_lab_option
+@click.pass_context
+def attach(context: click.Context, lab: str | None) -> None:
+    """Open a laboratory that runs already, on this terminal, too.
+
+    Everybody who has it open sees the same, and all may give commands. It goes on when you leave.
+    """
+    context.exit(_open(lab, watching=False))
+
+
+@main.command()
+@_lab_option
+@click.pass_context
+def watch(context: click.Context, lab: str | None) -> None:
+    """Watch a laboratory that runs already, without touching it."""
+    context.exit(_open(lab, watching=True))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, required=True)
+@_lab_option
+@click.pass_context
+def do(context: click.Context, command: tuple[str, ...], lab: str | None) -> None:
+    """Give one command to a laboratory that runs already.
+
+    It is one of those that `raftviz commands` lists. The exit status is 0 when it was carried
+    out, 1 when it was refused, 2 when there is no laboratory to give it to.
+    """
+    socket = _find(lab)
+    if socket is None:
+        context.exit(UNUSABLE)
+    answer = asyncio.run(_ask(socket, " ".join(command)))
+    click.echo(_printable_lines(answer.text), err=not answer.ok)
+    context.exit(0 if answer.ok else FAILED)
+
+
+async def _ask(socket: Path, command: str) -> Answer:
+    try:
+        client = await LabClient.attach(socket)
+    except LabError as error:
+        return Answer(False, str(error))
+    try:
+        return await client.command(command)
+    finally:
+        await client.close()
+
+
+def _printable_lines(text: str) -> str:
+    """Return a text of several lines, safe to print."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _open(lab: str | None, *, watching: bool) -> int:
+    if not _can_draw():
+        _complain("raftviz draws on a terminal, and there is none; without it: raftviz do COMMAND")
+        return UNUSABLE
+    socket = _find(lab)
+    if socket is None:
+        return UNUSABLE
+    from raftviz.tui import app
+
+    return app.attach(socket, watching=watching)
+
+
+def _find(name: str | None) -> Path | None:
+    """Return where the laboratory is that is meant; if that is not clear, say so: None."""
+    from raftviz.lab.run_directory import running
+
+    labs = running()
+    if name is not None:
+        socket = labs.get(name)
+        if socket is None:
+            _complain(f"there is no laboratory {name!r}; {_listed(labs)}")
+        return socket
+    if len(labs) != 1:
+        advice = "; say which with --lab NAME" if labs else "; start one with raftviz"
+        _complain(f"{_listed(labs)}{advice}")
+        return None
+    return next(iter(labs.values()))
+
+
+def _listed(labs: Iterable[str]) -> str:
+    names = ", ".join(labs)
+    return f"these run: {names}" if names else "no laboratory runs"
 
 
 def _explore(options: LabOptions, lesson_name: str | None = None) -> int:

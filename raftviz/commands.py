@@ -14,7 +14,9 @@ from raft.core.messages import ServerId
 from raft.printable import printable
 from raftviz.command import (
     clients,
+    goings_on,
     machines,
+    members,
     messages,
     network,
     rules,
@@ -27,6 +29,13 @@ from raftviz.command.clients import ClientCommand as ClientCommand
 from raftviz.command.clients import Delete as Delete
 from raftviz.command.clients import Get as Get
 from raftviz.command.clients import Put as Put
+from raftviz.command.goings_on import ChaosCommand as ChaosCommand
+from raftviz.command.goings_on import ChaosOff as ChaosOff
+from raftviz.command.goings_on import ChaosOn as ChaosOn
+from raftviz.command.goings_on import Load as Load
+from raftviz.command.goings_on import LoadCommand as LoadCommand
+from raftviz.command.goings_on import LoadOff as LoadOff
+from raftviz.command.goings_on import Mix as Mix
 from raftviz.command.machines import Clock as Clock
 from raftviz.command.machines import Disk as Disk
 from raftviz.command.machines import DiskFault as DiskFault
@@ -34,6 +43,13 @@ from raftviz.command.machines import Flip as Flip
 from raftviz.command.machines import MachineCommand as MachineCommand
 from raftviz.command.machines import Power as Power
 from raftviz.command.machines import Slow as Slow
+from raftviz.command.members import Add as Add
+from raftviz.command.members import Demote as Demote
+from raftviz.command.members import MemberCommand as MemberCommand
+from raftviz.command.members import Promote as Promote
+from raftviz.command.members import Remove as Remove
+from raftviz.command.members import Replace as Replace
+from raftviz.command.members import Transfer as Transfer
 from raftviz.command.messages import Deliver as Deliver
 from raftviz.command.messages import Drop as Drop
 from raftviz.command.messages import Duplicate as Duplicate
@@ -102,9 +118,12 @@ LabCommand = (
     ServerCommand
     | MachineCommand
     | RuleCommand
+    | MemberCommand
     | NetworkCommand
     | MessageCommand
     | ClientCommand
+    | LoadCommand
+    | ChaosCommand
     | TimeCommand
 )
 Command = LabCommand | ViewerCommand | ScriptCommand
@@ -113,9 +132,12 @@ TABLE: tuple[CommandSpec[Command], ...] = (
     *servers.SPECS,
     *machines.SPECS,
     *rules.SPECS,
+    *members.SPECS,
     *network.SPECS,
     *messages.SPECS,
     *clients.SPECS,
+    *goings_on.LOAD_SPECS,
+    *goings_on.CHAOS_SPECS,
     *time.SPECS,
     *viewer.SPECS,
     *scripts.SPECS,
@@ -200,22 +222,20 @@ def format_command(command: Command) -> str:
 
 _SUGGESTED: dict[Takes, tuple[str, ...]] = {
     Takes.SERVERS: ROLES,
-    Takes.LINKS: (*ROLES, "client", *MESSAGE_KINDS),
-    Takes.MESSAGES: MESSAGE_KINDS,
     Takes.DISK: (*ROLES, *machines.DISK_WORDS, *machines.FILES),
     Takes.CLOCK: (*ROLES, "x1.5", "x2", "x1/2", "ok"),
+    Takes.LOAD: ("200/s", "8", "clients", "off", "put", "get", "delete", "keys", "sessions"),
+    Takes.CHAOS: ("on", "off", "seed", "kinds", "every", *goings_on.CHAOS_KINDS),
+    Takes.LINKS: (*ROLES, "client", *MESSAGE_KINDS),
+    Takes.MESSAGES: MESSAGE_KINDS,
     Takes.KEY: ("@leader",),
     Takes.DURATION: ("10ms", "20ms", "50ms", "100ms", "200ms"),
     Takes.RATE: ("0", "1/100", "1/50", "1/20", "1/10", "1/5", "1/2", "1", "2", "5", "10"),
     Takes.TOPIC: (*(spec.name for spec in TABLE), "conditions", "rules"),
 }
 _NAMES_SERVERS = (
-    Takes.SERVERS,
-    Takes.LINKS,
-    Takes.MESSAGES,
-    Takes.STEP,
-    Takes.DISK,
-    Takes.CLOCK,
+    *(Takes.SERVERS, Takes.LINKS, Takes.MESSAGES, Takes.STEP),
+    *(Takes.DISK, Takes.CLOCK),
 )
 _UNTIL = re.compile(r"\S+\s+until\s", re.IGNORECASE)
 _LAST_WORD = re.compile(r"[^\s,|>→]*$")

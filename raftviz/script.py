@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from raft.core.messages import ServerId
 from raft.printable import printable
+from raftviz.command.members import added
 from raftviz.command.text import MAX_ECHO
 from raftviz.commands import (
     Command,
@@ -23,7 +24,7 @@ from raftviz.commands import (
     parse,
 )
 from raftviz.model.conditions import Condition, ConditionError
-from raftviz.model.events import Event, LabStarted
+from raftviz.model.events import Event, LabStarted, ServerAdded
 from raftviz.model.link_rules import CLIENT
 from raftviz.model.view import ClusterView
 
@@ -149,6 +150,8 @@ def _read_line(number: int, text: str, sample: ClusterView) -> Line:
     first = len(text) - len(text.lstrip()) + 1
     if isinstance(command, ViewerCommand):
         raise unusable(first, f"{text.split()[0]} is for a person before a screen")
+    if (new := added(command)) is not None:
+        sample.apply(Event(1, 0.0, 0.0, ServerId(0), ServerAdded(new)))
     for server in _servers_named(command):
         if server not in sample.servers:
             place = re.search(rf"\b[sS]?0*{server}\b", text)

@@ -24,6 +24,8 @@ struct Attach {
 
   owner @0 :Bool;
   # The laboratory ends when its last owner has gone.
+  watching @1 :Bool;
+  # It gives no commands: all are refused.
 }
 
 struct CommandRequest {

@@ -37,6 +37,8 @@ class Takes(enum.Enum):
     DISK = enum.auto()
     CLOCK = enum.auto()
     RULE = enum.auto()
+    LOAD = enum.auto()
+    CHAOS = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,26 @@ class Fabric:
         host, port = listener.sockets[0].getsockname()
         self.ports[server] = f"{host}:{port}"
 
+    async def join(self, server: ServerId) -> None:
+        """Let there be one more server, with links like all others have when nothing is wrong."""
+        self.add(server)
+        await self.listen(server)
+        for link in self.server_links:
+            if server in link:
+                self._tell(link_changed(*link, self.links[link].rules))
+
+    def leave(self, server: ServerId) -> None:
+        """Let a server that has no process any more be gone, with all its links."""
+        self._listeners.pop(server).close()
+        self.servers.remove(server)
+        del self.ports[server]
+        for passage in list(self._passages):
+            if any(server in link for link in passage.links):
+                passage.abort()
+        for link in [link for link in self.links if server in link]:
+            self.traffic.lose(self.on(link), DropReason.SERVER_DOWN)
+            del self.links[link]
+
     def close(self) -> None:
         """Stop listening, close every connection, forget what is in flight."""
         self.traffic.close()
@@ -218,8 +238,12 @@ class Fabric:
 
     def _send(self, passage: Passage, message: Message, raw: bytes) -> None:
         kind = type(message).__name__
+        link = self.links.get((message.src, message.dst))
+        if link is None:  # one of the two has just left
+            passage.forget(raw)
+            return
         number, now = next(self._ids), self._clock.now()
-        fate = self.links[message.src, message.dst].arrivals(kind, len(raw), now)
+        fate = link.arrivals(kind, len(raw), now)
         due = fate[0] if isinstance(fate, list) else now
         self.received[message.src] += 1
         self._tell(MessageSent(number, message, due))

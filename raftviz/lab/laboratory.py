@@ -56,7 +56,7 @@ class Laboratory:
                     self._fabric.ports, CLUSTER, self._run.secret, sessions=False
                 ) as raft:
                     operations = Operations(raft, self._time, self._stream, tasks)
-                    session = Session(self._parts(cluster, operations))
+                    session = Session(self._parts(cluster, raft, operations, tasks))
                     viewers = Viewers(
                         session.carry_out, self._stream, tasks, self._slow_down, abandoned
                     )
@@ -82,9 +82,20 @@ class Laboratory:
         await cluster.start_all(self._servers)
         self._time.run(self._options.rate)
 
-    def _parts(self, cluster: Cluster, operations: Operations) -> Parts:
-        stepper = Stepper(self._time, self._fabric, cluster, self._stream)
-        return Parts(self._stream, self._time, self._fabric, cluster, operations, stepper)
+    def _parts(
+        self, cluster: Cluster, raft: Raft, operations: Operations, tasks: asyncio.TaskGroup
+    ) -> Parts:
+        return Parts(
+            self._stream,
+            self._time,
+            self._fabric,
+            cluster,
+            raft,
+            operations,
+            Stepper(self._time, self._fabric, cluster, self._stream),
+            tasks,
+            connect=lambda: Raft(self._fabric.ports, CLUSTER, self._run.secret),
+        )
 
     def _tell_beginning(self) -> None:
         options, setting = self._options, self._time.setting

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
-from raft.core.events import Role
+from raft.core.events import ConfigurationChanged, Role
 from raft.core.messages import Entry, Index, Message, ServerId, Term
 from raftviz.model import events as ev
 from raftviz.model.link_rules import CLIENT, LinkRules
-from raftviz.model.server_view import LAB
+from raftviz.model.server_view import LAB, NO_MEMBERS
 from raftviz.model.server_view import ServerView as ServerView
 
 OPERATIONS_KEPT = 500
@@ -144,6 +144,14 @@ class ClusterView:
         return max(leaders, key=lambda server: server.term).id if leaders else None
 
     @property
+    def configuration(self) -> ConfigurationChanged:
+        """Who belongs to the cluster, as the leader knows it, or else the newest that is known."""
+        if self.leader is not None:
+            return self.servers[self.leader].configuration
+        known = (server.configuration for server in self.servers.values())
+        return max(known, key=lambda one: one.index, default=NO_MEMBERS)
+
+    @property
     def term(self) -> Term:
         """The highest term that any server has reached, dead or alive."""
         return max((server.term for server in self.servers.values()), default=Term(0))
@@ -154,15 +162,15 @@ class ClusterView:
         return max((server.commit_index for server in self.servers.values()), default=Index(0))
 
     @property
+    def broken(self) -> dict[ServerId, tuple[str, ...]]:
+        """The servers that break rules on purpose, each with which."""
+        return {server.id: server.broken for server in self.servers.values() if server.broken}
+
+    @property
     def held(self) -> list[int]:
         """The numbers of messages, requests and replies that wait to be released."""
         held = [number for number, flight in self.flights.items() if flight.held]
         return held + [number for number, request in self.requests.items() if request.held]
-
-    @property
-    def broken(self) -> dict[ServerId, tuple[str, ...]]:
-        """The servers that break rules on purpose, each with which."""
-        return {server.id: server.broken for server in self.servers.values() if server.broken}
 
     def flight(self, message_id: int) -> Flight | None:
         """Return a message that is on its way or landed recently."""
@@ -408,10 +416,6 @@ _OF_LAB: dict[type, Callable[[ClusterView, ev.Event, Any], None]] = {
     ev.ServerExited: ClusterView._process_changed,
     ev.ServerPaused: ClusterView._process_changed,
     ev.ServerResumed: ClusterView._process_changed,
-    ev.MessageDuplicated: ClusterView._message_duplicated,
-    ev.MessageHeld: ClusterView._message_held,
-    ev.MessageRescheduled: ClusterView._message_rescheduled,
-    ev.RequestSent: ClusterView._request_sent,
     ev.DiskChanged: ClusterView._process_changed,
     ev.RuleBroken: ClusterView._process_changed,
     ev.RuleMended: ClusterView._process_changed,
@@ -421,6 +425,10 @@ _OF_LAB: dict[type, Callable[[ClusterView, ev.Event, Any], None]] = {
     ev.LoadChanged: ClusterView._load_changed,
     ev.LoadMeasured: ClusterView._load_measured,
     ev.ChaosChanged: ClusterView._chaos_changed,
+    ev.MessageDuplicated: ClusterView._message_duplicated,
+    ev.MessageHeld: ClusterView._message_held,
+    ev.MessageRescheduled: ClusterView._message_rescheduled,
+    ev.RequestSent: ClusterView._request_sent,
     ev.LinkChanged: ClusterView._link_changed,
     ev.MessageSent: ClusterView._message_sent,
     ev.MessageDelivered: ClusterView._message_delivered,

@@ -23,9 +23,14 @@ class Screen(ModuleType):
     def __init__(self) -> None:
         super().__init__("raftviz.tui.app")
         self.shown: list[tuple[LabOptions, str | None]] = []
+        self.attached: list[tuple[Path, bool]] = []
 
     def run(self, options: LabOptions, lesson: str | None = None) -> int:
         self.shown.append((options, lesson))
+        return 7
+
+    def attach(self, socket: Path, *, watching: bool = False) -> int:
+        self.attached.append((socket, watching))
         return 7
 
 
@@ -277,3 +282,29 @@ def test_a_shell_completes_words(line: str, words: set[str]) -> None:
     asked["_RAFTVIZ_COMPLETE"] = "bash_complete"
     run = CliRunner().invoke(main, env=asked, prog_name="raftviz")
     assert {row.partition(",")[2] for row in run.output.splitlines() if row} == words
+
+
+def test_a_laboratory_that_runs_is_opened_or_watched(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labs: dict[str, Path] = {}
+    monkeypatch.setattr("raftviz.lab.run_directory.running", lambda: labs)
+    nothing = raftviz("attach")
+    assert (nothing.exit_code, nothing.stderr) == (
+        2,
+        "no laboratory runs; start one with raftviz\n",
+    )
+    labs["one"] = Path("/tmp/one")
+    assert raftviz("attach").exit_code == 7
+    labs["two"] = Path("/tmp/two")
+    assert raftviz("watch", "--lab", "two").exit_code == 7
+    assert screen.attached == [(Path("/tmp/one"), False), (Path("/tmp/two"), True)]
+    several = raftviz("watch")
+    assert several.exit_code == 2
+    assert several.stderr == "these run: one, two; say which with --lab NAME\n"
+
+
+def test_without_a_terminal_there_is_nothing_to_open() -> None:
+    result = raftviz("watch")
+    assert result.exit_code == 2
+    assert "raftviz do COMMAND" in result.stderr

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from raft.core.messages import ServerId
 from raft.printable import printable
 from raftviz import commands as cmd
+from raftviz.command.goings_on import CHAOS_KINDS
 from raftviz.command.rules import rule_names
 from raftviz.command.spec import everywhere
 from raftviz.command.text import (
@@ -163,6 +164,29 @@ READ: list[tuple[str, cmd.Command]] = [
     ("mend", cmd.Mend(None, ALL)),
     ("mend in 2", cmd.Mend(None, ids(2))),
     ("mend vote-twice in 2", cmd.Mend("vote-twice", ids(2))),
+    ("add 6", cmd.Add(6)),
+    ("add s6 as learner", cmd.Add(6, learner=True)),
+    ("promote 6", cmd.Promote(ids(6))),
+    ("demote leader", cmd.Demote(Who.LEADER)),
+    ("remove 3", cmd.Remove(ids(3))),
+    ("replace 3 6", cmd.Replace(ids(3), 6)),
+    ("replace leader 6", cmd.Replace(Who.LEADER, 6)),
+    ("transfer 4", cmd.Transfer(ids(4))),
+    ("load 200/s", cmd.Load(rate=200.0)),
+    ("load 0.5/s put 100%", cmd.Load(rate=0.5, mix=cmd.Mix(100, 0, 0))),
+    ("load 8 clients", cmd.Load(clients=8)),
+    ("load 1 client", cmd.Load(clients=1)),
+    (
+        "load 8 clients sessions 5 put 40% get 50% delete 10% keys 3",
+        cmd.Load(clients=8, mix=cmd.Mix(40, 50, 10), keys=3, sessions=5),
+    ),
+    ("load off", cmd.LoadOff()),
+    ("chaos on", cmd.ChaosOn()),
+    (
+        "chaos on seed 7 kinds kill, cut disk every 500ms",
+        cmd.ChaosOn(7, ("kill", "cut", "disk"), 0.5),
+    ),
+    ("chaos off", cmd.ChaosOff()),
     ("rate 1/20", cmd.Rate(1 / 20)),
     ("rate 0.5", cmd.Rate(0.5)),
     ("rate 2", cmd.Rate(2.0)),
@@ -255,6 +279,19 @@ WRONG = [
     ("clock 3 x11", 9, "ok, or how fast", '"x11"', "clock 3 x1.5"),
     ("break vote-twise in 2", 7, "a rule", '"vote-twise"', "break vote-twice in 2"),
     ("break vote-twice on 2", 18, "the end", '"on"', "break vote-twice"),
+    ("add leader", 5, "the number of a new server", '"leader"', "add 6"),
+    ("add 6 as voter", 10, "learner", '"voter"', "add 6"),
+    ("replace 3", 10, "one server", "the end", "replace 3 6"),
+    ("remove followers", 8, "one server", '"followers"', "remove 3"),
+    ("load 9", 7, "clients", "the end", "load 200/s"),
+    ("load 0/s", 6, "how much", '"0/s"', "load 200/s"),
+    ("load 5001/s", 6, "how much", '"5001/s"', "load 200/s"),
+    ("load 9/s put 60%", 10, "shares that add up to 100%", '"put"', "load 9/s"),
+    ("load 9/s put 101%", 14, "a share", '"101%"', "load 200/s"),
+    ("load 9/s key 3", 10, "put, get or delete", '"key"', "load 9/s keys 3"),
+    ("chaos", 6, "on or off", "the end", "chaos on seed 7"),
+    ("chaos on kinds rain", 16, "kinds of faults", '"rain"', None),
+    ("chaos on every 1ms", 16, "a duration of 10ms or more", '"1ms"', None),
     ("freeze now", 8, "the end", '"now"', "freeze"),
     ("select followers", 8, "one server", '"followers"', "select leader"),
     ("wait 2", 6, "a duration with its unit", '"2"', "wait leader != 0"),
@@ -338,6 +375,9 @@ partitions = st.permutations(range(1, 8)).flatmap(
         lambda cut: (tuple(map(ServerId, order[:cut])), tuple(map(ServerId, order[cut:])))
     )
 )
+mixes = st.tuples(st.integers(0, 100), st.integers(0, 100)).map(
+    lambda cuts: cmd.Mix(min(cuts), max(cuts) - min(cuts), 100 - max(cuts))
+)
 disk_faults = st.one_of(
     st.sampled_from(cmd.DiskFault),
     durations.map(cmd.Slow),
@@ -382,6 +422,23 @@ any_command = st.one_of(
     durations.map(cmd.Advance),
     st.builds(cmd.Run, st.sampled_from(["leader != 0", "s1.kv['within'] == '#'"]), durations),
     partitions.map(cmd.Partition),
+    st.builds(cmd.Add, numbers, st.booleans()),
+    *(some_server.map(kind) for kind in (cmd.Promote, cmd.Demote, cmd.Remove, cmd.Transfer)),
+    st.builds(cmd.Replace, some_server, numbers),
+    st.builds(
+        cmd.Load,
+        rate=st.floats(0.001, 5000.0).map(lambda rate: round(rate, 3)),
+        mix=mixes,
+        keys=st.integers(1, 10_000),
+        sessions=st.integers(0, 50),
+    ),
+    st.builds(cmd.Load, clients=st.integers(1, 500), mix=mixes),
+    st.builds(
+        cmd.ChaosOn,
+        st.none() | st.integers(1, 999_999_999),
+        st.lists(st.sampled_from(CHAOS_KINDS), unique=True).map(tuple),
+        st.floats(0.01, MAX_DURATION),
+    ),
     st.builds(cmd.Put, keys, keys, one_server),
     st.builds(cmd.Get, keys, one_server),
     st.builds(cmd.Delete, keys, one_server),
