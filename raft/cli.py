@@ -111,6 +111,7 @@ def _serve(options: argparse.Namespace) -> int:
             heartbeat_interval=options.heartbeat,
             pre_vote=options.pre_vote,
             check_quorum=options.check_quorum,
+            max_append_bytes=options.append_bytes,
         )
     except ValueError as error:
         _misused(options, str(error))
@@ -516,6 +517,13 @@ def _add_behaviour(serve: argparse.ArgumentParser) -> None:
         default=0.050,
         metavar="DURATION",
         help="how often a leader makes itself heard (default 50ms)",
+    )
+    add(
+        "--append-bytes",
+        type=_size,
+        default=256 * 1024,
+        metavar="SIZE",
+        help="send followers so much of the log at once, but at least an entry (default 256KiB)",
     )
     add(
         "--snapshot-entries",

@@ -360,7 +360,7 @@ class Core:
         state = self._state
         if self._leadership is not None:
             raise state.violation(f"S{message.src} also leads term {state.term}")
-        if state.role is not Role.FOLLOWER:
+        if self._election is not None or self._pre_election is not None:
             self._become_follower(RoleReason.LEADER_EXISTS, now)
         state.hear(message.src, now)
 

@@ -53,6 +53,12 @@ class LabOptions:
     heartbeat: float = 0.050
     seed: int | None = None
     directory: Path | None = None
+    pre_vote: bool = False
+    """Servers ask whether they can win an election before they start one (thesis §9.6)."""
+    check_quorum: bool = False
+    """Leaders that no majority answers step down; who hears from a leader elects no other."""
+    one_entry: bool = False
+    """An AppendEntries carries one entry at most, as the paper's figures are drawn."""
 
     def __post_init__(self) -> None:
         """Check what a person may have chosen."""

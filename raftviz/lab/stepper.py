@@ -144,16 +144,21 @@ def name_flight(flight: Flight) -> str:
 
 def name_message(message: Message) -> str:
     """Return what a message is, by its sender: ``S2's heartbeat``."""
+    return f"S{message.src}'s {_name(message)}"
+
+
+def _name(message: Message) -> str:
     match message:
         case RequestVote():
-            what = "request for a vote"
+            return "request for a vote"
         case RequestVoteReply():
-            what = "vote" if isinstance(message.outcome, Granted) else "refusal of a vote"
-        case AppendEntries():
-            count = len(message.entries)
-            what = f"AppendEntries with {count} {'entry' if count == 1 else 'entries'}"
-            what = what if count else "heartbeat"
+            return "vote" if isinstance(message.outcome, Granted) else "refusal of a vote"
+        case AppendEntries(entries=()):
+            return "heartbeat"
+        case AppendEntries(entries=entries):
+            count = len(entries)
+            return f"AppendEntries with {count} {'entry' if count == 1 else 'entries'}"
         case AppendEntriesReply():
             accepted = isinstance(message.outcome, Appended)
-            what = "acknowledgement" if accepted else "refusal of entries"
-    return f"S{message.src}'s {what}"
+            return "acknowledgement" if accepted else "refusal of entries"
+    return type(message).__name__

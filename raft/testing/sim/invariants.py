@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from raft.core.core import Core
 from raft.core.events import (
@@ -57,6 +57,10 @@ from raft.core.value import value
 from raft.storage.base import LogStore, Recovered
 from raft.testing.safety import SafetyViolation
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
+
+# Asked for at nearly every event, and slow to look up (Python 3.11).
+_LEADER: Final = Role.LEADER
+_CONFIGURATION: Final = EntryKind.CONFIGURATION
 
 
 class Violation(SafetyViolation):
@@ -299,7 +303,7 @@ class Invariants:
     def _role_changed(self, facts: Facts, core: Core, event: RoleChanged) -> None:
         facts.role = event.role
         self.coverage[f"{event.role.name.lower()}: {event.reason.name.lower()}"] += 1
-        if event.role is not Role.LEADER:
+        if event.role is not _LEADER:
             return
         server, term = facts.server, event.term
         other = self._leader.setdefault(term, server)
@@ -397,7 +401,7 @@ class Invariants:
                     f"after an entry of term {terms[chain[-1]]}",
                 )
             self._extend(facts.server, chain, entry)
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 self._place(facts, index, Configuration.decode(entry.data))
 
     def _extend(self, server: ServerId, chain: list[Prefix], entry: Entry) -> None:
@@ -413,7 +417,7 @@ class Invariants:
         chain.append(prefix)
 
     def _truncated(self, facts: Facts, core: Core, event: EntriesTruncated) -> None:
-        if facts.role is Role.LEADER:
+        if facts.role is _LEADER:
             raise Violation(
                 "2 Leader Append-Only", f"S{facts.server} removes entries from {event.from_index}"
             )
@@ -441,7 +445,7 @@ class Invariants:
                 f"up to {len(facts.durable) - 1} they are on its disk",
             )
         leader = self.facts[message.dst]
-        if leader.role is Role.LEADER and leader.term == message.term:
+        if leader.role is _LEADER and leader.term == message.term:
             self._check_match(facts, leader, index)
 
     def _check_match(self, follower: Facts, leader: Facts, index: Index) -> None:
@@ -461,7 +465,7 @@ class Invariants:
 
     def _progress_changed(self, facts: Facts, core: Core, event: ProgressChanged) -> None:
         index = event.match_index
-        if facts.role is Role.LEADER and index:
+        if facts.role is _LEADER and index:
             self._check_match(self.facts[event.follower], facts, index)
 
     # --- Commitment ----------------------------------------------------------------------------
@@ -474,7 +478,7 @@ class Invariants:
                 f"S{facts.server} commits {index} after {facts.commit} "
                 f"with a log up to {len(chain) - 1}",
             )
-        if facts.role is Role.LEADER and self.chains.terms[chain[index]] != facts.term:
+        if facts.role is _LEADER and self.chains.terms[chain[index]] != facts.term:
             raise Violation(
                 "15 Figure 8",
                 f"S{facts.server} leads term {facts.term} and commits "
@@ -550,7 +554,7 @@ class Invariants:
         before_index, before = facts.configurations[-1]
         facts.configurations.append((Index(index), configuration))
         self.coverage["joint configuration" if configuration.is_joint else "configuration"] += 1
-        if facts.role is not Role.LEADER:
+        if facts.role is not _LEADER:
             return
         commit_term = self.chains.terms[facts.chain[facts.commit]]
         if before_index > facts.commit or commit_term != facts.term:
@@ -608,7 +612,7 @@ class Invariants:
                 )
         for entry in found.entries:
             chain.append(self.chains.extend(chain[-1], entry))
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 placed = Configuration.decode(entry.data)
                 configurations.append((Index(len(chain) - 1), placed))
         return chain, configurations

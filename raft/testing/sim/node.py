@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
 
 from raft.core.core import Core
 from raft.core.log import Snapshot
@@ -41,6 +41,8 @@ from raft.testing.sim.scenario import Scenario
 
 TOGETHER = 0.2
 """How often two saves are done at once, and told of in the wrong order."""
+
+_COMMAND: Final = EntryKind.COMMAND  # slow to look up (Python 3.11)
 
 Watch = Callable[[float, ServerId, object], None]
 """Is told when something happens, to which server (0: to several), and what."""
@@ -361,7 +363,7 @@ class Node:
         self._world.invariants.applied(self.server, first_index, entries)
         for index, entry in enumerate(entries, first_index):
             answer = b""
-            if entry.kind is EntryKind.COMMAND:
+            if entry.kind is _COMMAND:
                 answer = self._carry_out(Index(index), entry.data)
             if self._proposals and (mine := self._proposals.pop(Index(index), None)) is not None:
                 term, operation = mine
