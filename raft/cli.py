@@ -241,7 +241,7 @@ def _read_certificate(path: Path | str) -> Certificate:
 def _read_secret(path: Path | str) -> bytes:
     from raft.secret import read_secret
 
-    return read_secret(Path(path))
+    return read_secret(path)
 
 
 def _id(text: str) -> ServerId:
