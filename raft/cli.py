@@ -47,6 +47,8 @@ The cluster grows by a server that joins, and shrinks again, while it is used:
   raft members
   raft transfer 4                 # let it lead
   raft remove 1                   # then stop the process of server 1
+
+Between machines, connections are encrypted and proved by certificates: see raft certs --help.
 """
 
 EPILOG = """\
@@ -111,6 +113,7 @@ def _serve(options: argparse.Namespace) -> int:
             heartbeat_interval=options.heartbeat,
             pre_vote=options.pre_vote,
             check_quorum=options.check_quorum,
+            max_append_bytes=options.append_bytes,
         )
     except ValueError as error:
         _misused(options, str(error))
@@ -238,7 +241,7 @@ def _read_certificate(path: Path | str) -> Certificate:
 def _read_secret(path: Path | str) -> bytes:
     from raft.secret import read_secret
 
-    return read_secret(Path(path))
+    return read_secret(path)
 
 
 def _id(text: str) -> ServerId:
@@ -514,6 +517,13 @@ def _add_behaviour(serve: argparse.ArgumentParser) -> None:
         default=0.050,
         metavar="DURATION",
         help="how often a leader makes itself heard (default 50ms)",
+    )
+    add(
+        "--append-bytes",
+        type=_size,
+        default=256 * 1024,
+        metavar="SIZE",
+        help="send followers so much of the log at once, but at least an entry (default 256KiB)",
     )
     add(
         "--snapshot-entries",

@@ -64,6 +64,24 @@ def _lab_options(command: _Command) -> _Command:
     """Add the options that say what a laboratory starts with; one not given is left out."""
     for option in (
         click.option(
+            "--one-entry",
+            is_flag=True,
+            default=None,
+            help="Send one entry in a message at most, as in the paper's figures.",
+        ),
+        click.option(
+            "--check-quorum",
+            is_flag=True,
+            default=None,
+            help="Let leaders without a majority step down, and followers keep a leader they hear.",
+        ),
+        click.option(
+            "--pre-vote",
+            is_flag=True,
+            default=None,
+            help="Let servers ask whether they can win before they start an election.",
+        ),
+        click.option(
             "--heartbeat",
             callback=_words(DURATION, read_duration),
             metavar="DURATION",
@@ -104,12 +122,19 @@ def _lab_options(command: _Command) -> _Command:
     return command
 
 
-def _chosen(context: click.Context, given: dict[str, Any]) -> LabOptions:
-    """Return the laboratory's options: those of a command go before those of ``raftviz``."""
-    chosen = {**context.parent.params} if context.parent else {}
-    chosen.update((name, value) for name, value in given.items() if value is not None)
+def _chosen(
+    context: click.Context, given: dict[str, Any], asked: dict[str, Any] | None = None
+) -> LabOptions:
+    """Return the laboratory's options.
+
+    Those given to a command go before those of ``raftviz``, and both before those that a
+    script ``asked`` for.
+    """
+    chosen: dict[str, Any] = {}
+    for options in (asked or {}, context.parent.params if context.parent else {}, given):
+        chosen.update((name, value) for name, value in options.items() if value is not None)
     try:
-        return LabOptions(**{name: value for name, value in chosen.items() if value is not None})
+        return LabOptions(**chosen)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -241,8 +266,17 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "raftviz", "_RAFTVIZ_COMPLETE").source())
 
 
+def _complete_file(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from raftviz.scenarios import names
+
+    found = [CompletionItem(name) for name in names() if name.startswith(begun)]
+    return [*found, CompletionItem(begun, type="file")]
+
+
 @main.command()
-@click.argument("file")
+@click.argument("file", required=False, shell_complete=_complete_file)
 @click.option(
     "--json",
     "as_json",
@@ -251,16 +285,20 @@ def completion(shell: str) -> None:
 )
 @_lab_options
 @click.pass_context
-def run(context: click.Context, /, file: str, as_json: bool, **given: Any) -> None:
-    """Play a file of commands, without a screen.
+def run(context: click.Context, /, file: str | None, as_json: bool, **given: Any) -> None:
+    """Play a file of commands, without a screen, or list the scenarios that ship.
 
-    They are carried out on real servers. A line of FILE (- is standard input) is a command, or
-    `wait` or `expect` with a condition; # begins a comment. The exit status is 0 when all
-    expectations held, 1 when one did not or a command was refused, 2 when FILE cannot be used.
+    The commands are carried out on real servers. A line of FILE (- is standard input) is a
+    command, or `wait` or `expect` with a condition; # begins a comment. Its first line may say
+    how it is run, as `#!/usr/bin/env -S raftviz run --servers 7`; options given here go before
+    those. FILE may also be the name of a scenario. The exit status is 0 when all expectations
+    held, 1 when one did not or a command was refused, 2 when FILE cannot be used.
     """
-    options = _chosen(context, given)
+    if file is None:
+        _list_scenarios()
+        return
     try:
-        context.exit(_run(options, file, as_json))
+        context.exit(_run(context, given, file, as_json))
     except KeyboardInterrupt:
         context.exit(INTERRUPTED)
     except BrokenPipeError:
@@ -359,6 +397,13 @@ def _listed(labs: Iterable[str]) -> str:
     return f"these run: {names}" if names else "no laboratory runs"
 
 
+def _list_scenarios() -> None:
+    from raftviz.scenarios import names, title
+
+    for known in names():
+        click.echo(f"{known:<28} {title(known)}")
+
+
 def _explore(options: LabOptions, lesson_name: str | None = None) -> int:
     if not _can_draw():
         _complain("raftviz draws on a terminal, and there is none; without it: raftviz run FILE")
@@ -372,12 +417,14 @@ def _can_draw() -> bool:
     return os.isatty(0) and os.isatty(1) and os.environ.get("TERM") != "dumb"
 
 
-def _run(options: LabOptions, file: str, as_json: bool) -> int:
+def _run(context: click.Context, given: dict[str, Any], file: str, as_json: bool) -> int:
     from raftviz.headless import Transcript
     from raftviz.script import MAX_BYTES, ScriptError, read_script
 
     try:
-        lines = read_script(_read(file, MAX_BYTES + 1), options.servers)
+        raw = _read(file, MAX_BYTES + 1)
+        options = _chosen(context, given, _asked_for_by(raw))
+        lines = read_script(raw, options.servers)
     except OSError as error:
         _complain(f"{file}: {error.strerror}")
         return UNUSABLE
@@ -392,11 +439,35 @@ def _run(options: LabOptions, file: str, as_json: bool) -> int:
         return FAILED
 
 
+def _asked_for_by(raw: bytes) -> dict[str, Any]:
+    """Return the options that a script itself asks for. Raises ScriptError."""
+    from raftviz.script import Problem, ScriptError
+    from raftviz.script import options as words_of
+
+    words = words_of(raw)
+    try:
+        with run.make_context("run", words) as context:
+            asked = dict(context.params)
+    except click.UsageError as error:
+        raise ScriptError([Problem(1, 1, error.format_message())]) from None
+    if asked.pop("file") is not None or asked.pop("as_json"):
+        raise ScriptError([Problem(1, 1, "here only options of the laboratory can stand")])
+    return asked
+
+
 def _read(file: str, most: int) -> bytes:
     if file != "-":
-        with open(file, "rb") as stream:
+        with open(_path(file), "rb") as stream:
             return stream.read(most)
     return sys.stdin.buffer.read(most) if sys.stdin else b""  # it may be closed
+
+
+def _path(file: str) -> str | Path:
+    """Return the file of this name, or else the scenario."""
+    from raftviz import scenarios
+
+    is_scenario = file in scenarios.names() and not os.path.exists(file)
+    return scenarios.path(file) if is_scenario else file
 
 
 async def _play(options: LabOptions, lines: list[Line], transcript: Transcript) -> int:

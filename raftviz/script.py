@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from raftviz.model.link_rules import CLIENT
 from raftviz.model.view import ClusterView
 
 MAX_BYTES = 1024 * 1024
+MAX_FIRST_LINE = 1000
 MAX_PROBLEMS = 10
 """Problems of one script that are told at once."""
 
@@ -86,6 +88,22 @@ class ScriptError(Exception):
         if left := self.problems[MAX_PROBLEMS:]:
             rows.append(f"and {len(left)} more")
         return "\n".join(rows)
+
+
+_RUN_BY = re.compile(rb"#![^\n]*\braftviz +run\b([^\n]*)")
+
+
+def options(raw: bytes) -> list[str]:
+    """Return the options of the laboratory that a script's first line asks for.
+
+    It is the line that makes the file executable: ``#!/usr/bin/env -S raftviz run --servers 7``.
+    Raises ScriptError if the words of that line cannot be told from each other.
+    """
+    match = _RUN_BY.match(raw[:MAX_FIRST_LINE])
+    try:
+        return shlex.split(match[1].decode("utf-8", "replace")) if match else []
+    except ValueError as error:
+        raise ScriptError([Problem(1, 1, f"its options cannot be read: {error}")]) from None
 
 
 def read_script(raw: bytes, servers: int) -> list[Line]:

@@ -318,6 +318,11 @@ class Sessions:
         """By id, in the order of their last use."""
         self._kept_bytes = 0
 
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions it remembers."""
+        return len(self._sessions)
+
     def check(self, command: bytes) -> str | None:
         """Refuse what makes no sense, and what the machine inside refuses."""
         if not is_session_request(command):

@@ -25,11 +25,11 @@ from raft.printable import printable
 from raft.wire import MAX_OBSERVATION, DecodeError, FrameSplitter, UnionCodec, load_schema
 from raftviz.model.events import Event
 
-MAX_SERVERS = 9
+MAX_SERVERS = 25
 MAX_RATE = 10.0
 MAX_UNREAD_EVENTS = 100_000
 """A client whose owner leaves this many events unread stops reading from the laboratory."""
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 STOP_SECONDS = 5.0
 
 
@@ -53,6 +53,12 @@ class LabOptions:
     heartbeat: float = 0.050
     seed: int | None = None
     directory: Path | None = None
+    pre_vote: bool = False
+    """Servers ask whether they can win an election before they start one (thesis §9.6)."""
+    check_quorum: bool = False
+    """Leaders that no majority answers step down; who hears from a leader elects no other."""
+    one_entry: bool = False
+    """An AppendEntries carries one entry at most, as the paper's figures are drawn."""
 
     def __post_init__(self) -> None:
         """Check what a person may have chosen."""

@@ -113,9 +113,6 @@ class Operations:
 
     async def _perform(self, begun: _Begun) -> str:
         number, operation = begun.number, begun.operation
-        if operation.server is None and (leader := self._stream.view.leader) is not None:
-            # The lab sees all servers: a client alone might still ask one that was replaced.
-            begun.raft.prefer(leader)
         try:
             reply = await self._ask(begun)
         except RaftError as error:
@@ -134,6 +131,9 @@ class Operations:
 
     async def _ask(self, begun: _Begun) -> bytes:
         raft, operation = begun.raft, begun.operation
+        if operation.server is None and (leader := self._stream.view.leader) is not None:
+            # The lab sees all servers: a client alone might still ask one that was replaced.
+            raft.prefer(leader)
         limit = asyncio.timeout(None)
         late = asyncio.ensure_future(self._expire(limit))
         try:

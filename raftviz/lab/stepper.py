@@ -29,7 +29,7 @@ from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.fabric import Fabric
 from raftviz.lab.stream import Stream
 from raftviz.lab.traffic import Flight
-from raftviz.lab.who import RefusedError
+from raftviz.lab.who import RefusedError, names
 from raftviz.model.events import Warned
 from raftviz.model.link_rules import CLIENT
 from raftviz.model.view import ServerView
@@ -127,7 +127,9 @@ class Stepper:
                     if all(received[server] == count for server, count in sent.items()):
                         return
         except TimeoutError:
-            self._stream.tell(Warned(f"the servers are still busy after {SETTLE_SECONDS:g} s"))
+            silent = self._cluster.silent()
+            who = f"{names(silent)} did not answer" if silent else "the servers are still busy"
+            self._stream.tell(Warned(f"{who} after {SETTLE_SECONDS:g} s"))
 
     async def _look(self) -> tuple[dict[ServerId, int], dict[ServerId, int]]:
         sent = await self._cluster.digest()
@@ -144,16 +146,21 @@ def name_flight(flight: Flight) -> str:
 
 def name_message(message: Message) -> str:
     """Return what a message is, by its sender: ``S2's heartbeat``."""
+    return f"S{message.src}'s {_name(message)}"
+
+
+def _name(message: Message) -> str:
     match message:
         case RequestVote():
-            what = "request for a vote"
+            return "request for a vote"
         case RequestVoteReply():
-            what = "vote" if isinstance(message.outcome, Granted) else "refusal of a vote"
-        case AppendEntries():
-            count = len(message.entries)
-            what = f"AppendEntries with {count} {'entry' if count == 1 else 'entries'}"
-            what = what if count else "heartbeat"
+            return "vote" if isinstance(message.outcome, Granted) else "refusal of a vote"
+        case AppendEntries(entries=()):
+            return "heartbeat"
+        case AppendEntries(entries=entries):
+            count = len(entries)
+            return f"AppendEntries with {count} {'entry' if count == 1 else 'entries'}"
         case AppendEntriesReply():
             accepted = isinstance(message.outcome, Appended)
-            what = "acknowledgement" if accepted else "refusal of entries"
-    return f"S{message.src}'s {what}"
+            return "acknowledgement" if accepted else "refusal of entries"
+    return type(message).__name__

@@ -28,7 +28,7 @@ from raftviz.lab.run_directory import RunDirectory
 
 CLUSTER = "raftviz"
 """The name of every lab's cluster: data that was kept can be used by a later lab."""
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 KILLED = "killed (SIGKILL)"
 """How a process ended that was killed, or cut off from its power."""
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR")
@@ -155,7 +155,10 @@ class Supervisor:
             if founder != server and (address := peers.get(ServerId(founder))) is not None:
                 command += ["--peer", f"{founder}={address}"]
         command += ["--join"] if server in self.joining else []
-        command += ["--advertise", peers[server], "--no-pre-vote", "--no-check-quorum"]
+        command += ["--advertise", peers[server]]
+        command += [] if options.pre_vote else ["--no-pre-vote"]
+        command += [] if options.check_quorum else ["--no-check-quorum"]
+        command += ["--append-bytes", "1"] if options.one_entry else []
         command += ["--data", str(self.data_of(server))]
         command += ["--secret-file", str(self._run.secret_file)]
         command += ["--election-timeout", f"{low:.6f}s..{high:.6f}s"]

@@ -199,6 +199,58 @@ def test_a_script_that_cannot_be_read(tmp_path: Path) -> None:
         assert complaint in found.stderr
 
 
+HEAD = "#!/usr/bin/env -S raftviz run --servers 3 --seed 7 --pre-vote --one-entry\nkill 1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["run", "-"], LabOptions(servers=3, seed=7, pre_vote=True, one_entry=True)),
+        (
+            ["--servers", "4", "run", "-", "--seed", "9"],
+            LabOptions(servers=4, seed=9, pre_vote=True, one_entry=True),
+        ),
+    ],
+)
+def test_a_script_says_how_it_is_run_unless_one_says_otherwise(
+    arguments: list[str], options: LabOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def spawn(given: LabOptions) -> None:
+        asked.append(given)
+        raise LabError("seen enough")
+
+    monkeypatch.setattr("raftviz.lab.api.LabClient.spawn", spawn)
+    raftviz(*arguments, given=HEAD)
+    assert asked == [options]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--servers x", "'x' is not a valid integer"),
+        ("--colour", "No such option"),
+        ("--json", "only options of the laboratory"),
+        ("other.txt", "only options of the laboratory"),
+        ("--seed '1", "No closing quotation"),
+    ],
+)
+def test_a_wrong_first_line_of_a_script_is_said_to_be_so(words: str, reason: str) -> None:
+    found = raftviz("run", "-", given=f"#!raftviz run {words}\nkill 1")
+    assert found.exit_code == 2
+    assert found.output.startswith("standard input:1:1: ")
+    assert reason in found.output
+
+
+def test_a_file_goes_before_a_scenario_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("split-vote").write_text("nonsense")
+    assert "split-vote:1:1: expected a command" in raftviz("run", "split-vote").output
+
+
 def test_the_table_of_commands_as_markdown() -> None:
     text = raftviz("commands", "--markdown").output
     for spec in TABLE:

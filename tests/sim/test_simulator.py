@@ -79,7 +79,7 @@ CAUGHT_BY = {
     "vote-twice": "7 one vote a term",
     "vote-forgotten": "16 durable before reply",
     "answered-before-saved": "16 durable before reply",
-    "even-half-is-a-quorum": "14 quorum durability",
+    "even-half-is-a-quorum": "9 quorum of votes",
     "stale-replies-honoured": "9 quorum of votes",
     "retry-applied-twice": "20 exactly once",
     "table-not-in-snapshot": "24 determinism",
@@ -96,6 +96,13 @@ CAUGHT_BY = {
     "term-lowered-by-snapshot": "6 terms grow",
     "stale-configuration-kept": "22 configuration",
     "fixed-timeouts": "L1 a leader",
+    "pre-vote-despite-leader": "27 a leader is not disturbed",
+    "disruption-obeyed": "27 a leader is not disturbed",
+    "repeated-vote-refused": "7 one vote a term",
+    "conflict-one-by-one": "29 conflicts",
+    "hint-not-used": "29 conflicts",
+    "lagging-takes-over": "30 transfer",
+    "nothing-expires": "L4 bounded sessions",
 }
 
 

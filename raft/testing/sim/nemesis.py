@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -550,6 +551,8 @@ class Nemesis:
             if node.running and node.core is not None and not self._world.scenario.leases:
                 self._happens(fault)
                 node.core.forget_leader()
+                node.heard = None
+                node.heard_at = -math.inf
                 node.turn()
 
 
