@@ -122,9 +122,9 @@ class Asker:
         The answer has the type that belongs to the request. Raises RaftError of every kind.
         """
         request = Asked(body)
+        if server is None:
+            return await self.ask_cluster(request, timeout, asyncio.get_running_loop().time())
         async with self.limited(request, timeout, server):
-            if server is None:
-                return await self.ask_cluster(request)
             answer = await self._ask_one(server, request)
         if isinstance(answer, NotLeader):
             raise NotLeaderError(server, answer.leader)
@@ -136,16 +136,26 @@ class Asker:
         request: Asked,
         timeout: Limit,  # noqa: ASYNC109
         server: ServerId | None = None,
+        began: float | None = None,
     ) -> AsyncIterator[None]:
-        """Give a request its time, and say what is certain of it when it fails."""
-        limit = timeout if isinstance(timeout, asyncio.Timeout) else asyncio.timeout(timeout)
+        """Give a request its time, and say what is certain of it when it fails.
+
+        Of a ``timeout`` in seconds some is gone if it ``began`` before, by the loop's clock.
+        """
+        if isinstance(timeout, asyncio.Timeout):
+            limit, within = timeout, "in time"
+        elif timeout is None:
+            limit, within = asyncio.timeout(None), ""
+        else:
+            now = asyncio.get_running_loop().time()
+            limit = asyncio.timeout_at((now if began is None else began) + timeout)
+            within = f"within {timeout:g} s"
         try:
             async with limit:
                 yield
         except TimeoutError:
             if request.sent_to is not None:
                 self._distrust(request.sent_to)
-            within = "in time" if isinstance(timeout, asyncio.Timeout) else f"within {timeout:g} s"
             raise request.out_of_time(within, server) from None
         except RaftError as error:
             if request.unsure and not isinstance(error, OutcomeUnknownError):
@@ -154,7 +164,64 @@ class Asker:
 
     # --- One request -----------------------------------------------------------------------------
 
-    async def ask_cluster(self, request: Asked) -> Reply:
+    async def ask_cluster(self, request: Asked, timeout: Limit, began: float) -> Reply:  # noqa: ASYNC109
+        """Return the answer of whoever can give it. Raises RaftError of every kind.
+
+        Nearly every request ends with the first answer of whoever led last, and takes no timer
+        of its own for that. Its time began at ``began``, by the loop's clock.
+        """
+        server = self.leader
+        line = None if server is None else self._lines.get(server)
+        call = None if line is None else line.ready
+        if server is not None and call is not None and not isinstance(timeout, asyncio.Timeout):
+            request.sent_to = server
+            patience = request.patience(timeout)
+            try:
+                reply = await call.ask(request.body, patience)
+            except TimeoutError:
+                self._missed(server, request, LostError(f"no answer within {patience:g} s"))
+            except (UnreachableError, LostError) as error:
+                self._missed(server, request, error)
+            else:
+                request.sent_to = None
+                if isinstance(reply, Result):
+                    return reply
+                if self._is_final(server, request, reply):
+                    return reply
+        async with self.limited(request, timeout, began=began):
+            return await self.search(request)
+
+    def _missed(self, server: ServerId, request: Asked, error: RaftError) -> None:
+        """Note that there was no answer. Raises OutcomeUnknownError if nobody else may be asked."""
+        self._distrust(server)
+        if not isinstance(error, UnreachableError):
+            lost = request.unanswered(server, str(error))
+            if not isinstance(lost, UnreachableError):
+                raise lost from None
+        request.sent_to = None
+        request.heard[server] = str(error)
+
+    def _is_final(self, server: ServerId, request: Asked, reply: Reply) -> bool:
+        """Tell whether a reply ends a request. Raises what it says, unless that may pass."""
+        try:
+            reply = _judge(server, request, reply)
+        except DeclinedError as error:
+            request.answered, request.declined = True, error
+            if not error.passes:
+                raise
+            return False
+        except UnreachableError as error:
+            self._missed(server, request, error)
+            return False
+        if isinstance(reply, NotLeader):
+            request.answered = True
+            self.leader = reply.leader
+            if reply.leader is not None:
+                self._add(reply.leader, reply.address)
+            return False
+        return True
+
+    async def search(self, request: Asked) -> Reply:
         """Ask server after server, round after round, until one can answer."""
         rounds = _rounds()
         while True:
@@ -203,15 +270,17 @@ class Asker:
         self, server: ServerId, request: Asked, patience: float | None = None
     ) -> Reply:
         """Ask one server. Raises UnreachableError if the request may be sent elsewhere."""
-        try:
-            async with asyncio.timeout(patience):
-                call = await self._line(server).open()
-        except TimeoutError:
-            raise UnreachableError(server, f"no connection within {patience:g} s") from None
+        line = self._line(server)
+        call = line.ready
+        if call is None:
+            try:
+                async with asyncio.timeout(patience):
+                    call = await line.open()
+            except TimeoutError:
+                raise UnreachableError(server, f"no connection within {patience:g} s") from None
         request.sent_to = server
         try:
-            async with asyncio.timeout(patience if request.may_go_elsewhere else None):
-                reply = await call.ask(request.body)
+            reply = await call.ask(request.body, patience if request.may_go_elsewhere else None)
         except TimeoutError:
             raise request.unanswered(server, f"no answer within {patience:g} s") from None
         except LostError as error:
@@ -297,7 +366,13 @@ class Asked:
     @property
     def may_go_elsewhere(self) -> bool:
         """It may be sent again although an answer to it is missing."""
-        return self.is_query or self.numbered
+        return self.numbered or self.is_query
+
+    def patience(self, timeout: float | None) -> float | None:
+        """Return for how many seconds to wait for the first answer."""
+        if not self.may_go_elsewhere:
+            return timeout
+        return PATIENCE if timeout is None or timeout > PATIENCE else timeout
 
     def unanswered(self, server: ServerId, reason: str) -> RaftError:
         """Note that a server may have worked on it; return the error for that."""

@@ -47,6 +47,8 @@ The cluster grows by a server that joins, and shrinks again, while it is used:
   raft members
   raft transfer 4                 # let it lead
   raft remove 1                   # then stop the process of server 1
+
+Between machines, connections are encrypted and proved by certificates: see raft certs --help.
 """
 
 EPILOG = """\
@@ -216,8 +218,6 @@ def _secret(options: argparse.Namespace) -> bytes | Certificate:
     if certificate is None and secret is None:
         certificate = os.environ.get("RAFT_CERTIFICATE")
         secret = os.environ.get("RAFT_SECRET_FILE")
-    if certificate and secret:
-        _misused(options, "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set, and only one can count")
     if not (path := certificate or secret):
         _misused(
             options,
@@ -241,7 +241,7 @@ def _read_certificate(path: Path | str) -> Certificate:
 def _read_secret(path: Path | str) -> bytes:
     from raft.secret import read_secret
 
-    return read_secret(Path(path))
+    return read_secret(path)
 
 
 def _id(text: str) -> ServerId:
@@ -449,7 +449,7 @@ def _add_cluster_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="our certificate and key, made by 'raft certs': connections are encrypted, "
-        "between machines, too (RAFT_CERTIFICATE)",
+        "between machines, too (RAFT_CERTIFICATE, which counts more than RAFT_SECRET_FILE)",
     )
 
 

@@ -6,7 +6,7 @@ on leaders dies with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from raft.core.events import (
     ProgressChanged,
@@ -88,14 +88,21 @@ class Leadership:
 
     # --- Proposals -------------------------------------------------------------------------------
 
-    def propose(self, data: bytes, now: float) -> Index | Refused:
-        """Append a client's command (§5.3)."""
+    def propose(self, commands: Sequence[bytes]) -> Index | Refused:
+        """Append clients' commands (§5.3), all or none; return the index of the first one."""
         if self.transferee is not None:
             return Refused(Refusal.TRANSFERRING, f"leadership goes to S{self.transferee}")
-        limit = self._state.config.max_uncommitted_bytes
-        if self._uncommitted_bytes and self._uncommitted_bytes + len(data) > limit:
+        state = self._state
+        size = sum(map(len, commands))
+        if self._uncommitted_bytes and (
+            self._uncommitted_bytes + size > state.config.max_uncommitted_bytes
+        ):
             return Refused(Refusal.BUSY, f"{self._uncommitted_bytes} bytes wait to be committed")
-        return self._append(Entry(self._state.term, data=data))
+        first_index = Index(state.log.last_index + 1)
+        term = state.term
+        state.append(tuple([Entry(term, EntryKind.COMMAND, command) for command in commands]))
+        self._uncommitted_bytes += size
+        return first_index
 
     def _append(self, entry: Entry) -> Index:
         self._state.append((entry,))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from raft.core.log import Snapshot
 from raft.storage.disk import UNFINISHED, write_all
-from raft.storage.log_file import Reader
+from raft.storage.log_file import DamagedError, Reader
 from raft.storage.wal import Wal
 
 
@@ -39,6 +39,17 @@ class TornTailAccepted(Wal):
     """Believes a batch by its head: what a crash left of one becomes entries of the log."""
 
     _reader = _CredulousReader
+
+
+class _StrictReader(Reader):
+    def _require_torn(self, offset: int, chain: int) -> None:
+        raise DamagedError(offset, "no whole batch starts here")
+
+
+class TornTailRefused(Wal):
+    """Takes what a crash left of a batch for damage: a power cut, and the server is lost."""
+
+    _reader = _StrictReader
 
 
 class NamesNotSynced(Wal):
@@ -79,6 +90,7 @@ STORE_MUTANTS: dict[str, type[Wal]] = {
     "fsync-skipped": FsyncSkipped,
     "fsync-error-ignored": FsyncErrorIgnored,
     "torn-tail-accepted": TornTailAccepted,
+    "torn-tail-refused": TornTailRefused,
     "names-not-synced": NamesNotSynced,
     "named-before-synced": NamedBeforeSynced,
     "old-snapshot-removed-first": OldSnapshotRemovedFirst,

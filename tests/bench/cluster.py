@@ -7,12 +7,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from raft.certificate import Certificate, Role
+from raft.certs import Authority, make
 from raft.client import Raft
 from raft.core.messages import ServerId
 from raft.secret import read_secret, write_secret
@@ -26,7 +28,7 @@ class Cluster:
 
     processes: dict[ServerId, psutil.Process]
     addresses: dict[ServerId, str]
-    secret: bytes
+    secret: bytes | Certificate
 
     def client(self) -> Raft:
         return Raft(self.addresses, NAME, self.secret)
@@ -34,18 +36,23 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(
-    servers: int = 3, directory: Path | None = None, options: Sequence[str] = ()
+    servers: int = 3,
+    directory: Path | None = None,
+    options: Sequence[str] = (),
+    *,
+    tls: bool = False,
 ) -> Iterator[Cluster]:
     """Run so many servers, with their data in a directory that goes when they have stopped."""
     with tempfile.TemporaryDirectory(dir=directory, prefix="raft-bench-") as name:
-        secret = Path(name, "secret")
-        write_secret(secret)
         ids = [ServerId(number) for number in range(1, servers + 1)]
+        proofs, secret = _certificates(Path(name), ids) if tls else _secret(Path(name), ids)
         addresses = {
             server: f"127.0.0.1:{port}"
             for server, port in zip(ids, free_ports(servers), strict=True)
         }
-        started = [_start(server, addresses, Path(name), options) for server in ids]
+        started = [
+            _start(server, addresses, Path(name), [*proofs[server], *options]) for server in ids
+        ]
         try:
             for process in started:
                 assert process.stdout is not None
@@ -55,7 +62,7 @@ def running(
                 server: psutil.Process(process.pid)
                 for server, process in zip(ids, started, strict=True)
             }
-            yield Cluster(processes, addresses, read_secret(secret))
+            yield Cluster(processes, addresses, secret)
         finally:
             for process in started:
                 process.kill()
@@ -63,12 +70,33 @@ def running(
                 process.communicate()
 
 
+def _secret(
+    directory: Path, ids: Iterable[ServerId]
+) -> tuple[dict[ServerId, list[str]], bytes | Certificate]:
+    """Return every server's options for what proves who it is, and a client's proof."""
+    path = directory / "secret"
+    write_secret(path)
+    return {server: ["--secret-file", str(path)] for server in ids}, read_secret(path)
+
+
+def _certificates(
+    directory: Path, ids: Iterable[ServerId]
+) -> tuple[dict[ServerId, list[str]], bytes | Certificate]:
+    """Return the same for encrypted connections."""
+    who = [*((Role.SERVER, str(server)) for server in ids), (Role.CLIENT, "bench")]
+    *servers, client = make(directory, Authority.new(NAME), who, days=60)
+    options = {
+        server: ["--certificate", str(path)] for server, path in zip(ids, servers, strict=True)
+    }
+    return options, Certificate(client)
+
+
 def _start(
     server: ServerId, addresses: dict[ServerId, str], directory: Path, options: Sequence[str]
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "raft", "serve", "--id", str(server), "--cluster", NAME]
     command += ["--listen", addresses[server], "--data", str(directory / f"data-{server}")]
-    command += ["--secret-file", str(directory / "secret"), *options]
+    command += options
     for peer, address in addresses.items():
         if peer != server:
             command += ["--peer", f"{peer}={address}"]

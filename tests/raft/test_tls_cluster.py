@@ -136,6 +136,11 @@ async def test_it_survives_the_renewal_of_all_certificates(tmp_path: Path) -> No
         assert (await cluster.command("get", "x")).out == b"2"
         for server in set(cluster.addresses) - {leader.server}:
             assert "the certificate is now one until" in cluster.log(server)
+        alice = str(cluster.certs / "client-alice.pem")
+        assert (await run("certs", "renew", str(cluster.certs), alice, "--days", "20")).status == 0
+        warned = await cluster.command("get", "x")
+        assert (warned.status, warned.out) == (0, b"2")
+        assert warned.err.startswith(f"{alice}: the certificate ends on 20")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ what its core believes.
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ from raft.core.messages import (
     RequestVoteReply,
     ServerId,
     Term,
+    TimeoutNow,
 )
 from raft.core.quorum import majority
 from raft.core.readonly import ReadState
@@ -85,6 +87,17 @@ class Save:
         store.save(self.hard_state, self.first_index, self.entries, self.snapshot)
 
 
+class Harm(enum.Enum):
+    """What happened to a disk that no disk may do."""
+
+    NONE = enum.auto()
+    """Crashes and power cuts at most."""
+    NOTICED = enum.auto()
+    """A bit flipped: a store must refuse, or find what was there."""
+    UNNOTICED = enum.auto()
+    """What is lost may look as if it had never been synced: a store may find an older state."""
+
+
 @dataclass(slots=True)
 class Facts:
     """What one server has told of itself. Lists of prefixes are by index, from 0."""
@@ -102,6 +115,10 @@ class Facts:
     commit: Index = Index(0)
     applied: Index = Index(0)
     reads: dict[int, Index] = field(default_factory=dict)
+    patient: bool = False
+    """When it was asked for a vote last, it had another leader."""
+    sent_back: Counter[tuple[ServerId, Term]] = field(default_factory=Counter)
+    """How often a follower sent it back in a term that it led."""
 
     @property
     def configuration(self) -> Configuration:
@@ -151,6 +168,7 @@ class Invariants:
             RequestVote: self._candidacy,
             RequestVoteReply: self._vote_told,
             AppendEntriesReply: self._acknowledged,
+            TimeoutNow: self._handed_over,
         }
 
     @property
@@ -160,14 +178,20 @@ class Invariants:
 
     # --- Inputs ------------------------------------------------------------------------------
 
-    def started(self, server: ServerId, found: Recovered, first: Configuration) -> None:
-        """Note that a server starts from what its disk holds, and check that it is all there."""
+    def started(self, server: ServerId, found: Recovered, first: Configuration, harm: Harm) -> bool:
+        """Note that a server starts from what its disk holds, and check that it is all there.
+
+        False: it is an older state of a disk that was harmed so that this could not be noticed.
+        """
         facts = self.facts.setdefault(server, Facts(server))
         chain, configurations = self._read(found, first)
         allowed = [(facts.durable, facts.hard_state)]
         if server in self._interrupted:
             allowed.append(self._interrupted.pop(server))
         if (chain, found.hard_state) not in allowed:
+            if harm is Harm.UNNOTICED:
+                self._check_older(server, chain, found.hard_state)
+                return False
             raise Violation(
                 "16 durability",
                 f"S{server} finds {found.hard_state} and a log up to {len(chain) - 1} on its disk; "
@@ -177,6 +201,20 @@ class Invariants:
         facts.chain, facts.configurations = list(chain), configurations
         facts.term, facts.role = found.hard_state.term, Role.FOLLOWER
         facts.commit = facts.applied = found.snapshot.index if found.snapshot else Index(0)
+        return True
+
+    def _check_older(self, server: ServerId, chain: list[Prefix], found: HardState) -> None:
+        """Check that a harmed disk holds nothing that never was there."""
+        index = len(chain) - 1
+        term = self.chains.terms[chain[index]]
+        known = (
+            self._prefix.get((index, term)) == chain[index] or chain == self.committed[: index + 1]
+        )
+        if not known or found.term > self.facts[server].hard_state.term:
+            raise Violation(
+                "16 durability", f"S{server} finds {found} and {index}/{term}, which never was"
+            )
+        self.coverage["older state found on a harmed disk"] += 1
 
     def happened(self, core: Core, events: Sequence[CoreEvent]) -> None:
         """Check what one server just did."""
@@ -337,18 +375,38 @@ class Invariants:
     def _vote_cast(self, facts: Facts, core: Core, event: VoteCast) -> None:
         match event.outcome:
             case Granted():
-                pass
+                self._check_impatient(facts, event.candidate, event.term)
             case AlreadyVoted():
                 self.coverage["split vote"] += 1
+                if core.voted_for == event.candidate and core.term == event.term:
+                    raise Violation(
+                        "7 one vote a term",
+                        f"S{facts.server} refuses S{event.candidate}, which has its vote",
+                    )
             case outcome:
                 self.coverage[f"vote refused: {type(outcome).__name__}"] += 1
 
     def _pre_vote_cast(self, facts: Facts, core: Core, event: PreVoteCast) -> None:
         granted = isinstance(event.outcome, Granted)
+        if granted:
+            self._check_impatient(facts, event.candidate, event.election_term)
         if isinstance(event.outcome, LeaderAlive):
             self.coverage["pre-vote refused: LeaderAlive"] += 1
         elif not granted:
             self.coverage["pre-vote refused"] += 1
+
+    def vote_refused_if(self, server: ServerId, patient: bool) -> None:
+        """Note whether a server must refuse the vote that it is asked for now."""
+        self.facts[server].patient = patient
+
+    def _check_impatient(self, facts: Facts, candidate: ServerId, term: Term) -> None:
+        """Check that a vote, or the promise of one, is not given while a leader is alive (27)."""
+        if facts.patient:
+            raise Violation(
+                "27 a leader is not disturbed",
+                f"S{facts.server} would vote for S{candidate} in term {term}, though it has heard "
+                "from a leader just before",
+            )
 
     def vote_asked(self, request: RequestVote, core: Core, voted_before: ServerId | None) -> None:
         """Check a vote that was just decided on: the candidate's log is no older (8)."""
@@ -462,6 +520,36 @@ class Invariants:
             f"S{leader.server} leads term {leader.term} and takes S{follower.server} to have "
             f"its log up to {index}, which is not on that disk",
         )
+
+    def sent_back(self, refusal: AppendEntriesReply) -> None:
+        """Check that a leader finds where two logs agree in a round trip for each term (29).
+
+        Each refusal takes a whole term of one of the two logs out of the question (end of
+        §5.3); one more tells how long the follower's log is.
+        """
+        leader, follower = self.facts[refusal.dst], self.facts[refusal.src]
+        key = (refusal.src, refusal.term)
+        leader.sent_back[key] += 1
+        terms = [{self.chains.terms[p] for p in one.chain} for one in (leader, follower)]
+        if leader.sent_back[key] > len(terms[0]) + len(terms[1]) + 1:
+            raise Violation(
+                "29 conflicts",
+                f"S{leader.server} leads term {leader.term} and is sent back by "
+                f"S{follower.server} {leader.sent_back[key]} times, in logs of "
+                f"{len(terms[0])} and {len(terms[1])} terms",
+            )
+
+    def _handed_over(self, facts: Facts, message: TimeoutNow) -> None:
+        """Check that who is told to take over has the whole log (thesis §3.10) (30)."""
+        target = self.facts[message.dst]
+        index = len(facts.chain) - 1
+        newer = target.hard_state.term > facts.term
+        has_all = index < len(target.durable) and target.durable[index] == facts.chain[index]
+        if facts.role is Role.LEADER and not newer and not has_all:
+            raise Violation(
+                "30 transfer",
+                f"S{facts.server} lets S{message.dst} take over, which lacks entry {index}",
+            )
 
     def _progress_changed(self, facts: Facts, core: Core, event: ProgressChanged) -> None:
         index = event.match_index

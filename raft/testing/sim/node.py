@@ -10,16 +10,21 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, Protocol
 
 from raft.core.core import Core
+from raft.core.events import Role
 from raft.core.log import Snapshot
 from raft.core.membership import Configuration
 from raft.core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
     EntryKind,
     Index,
+    InstallSnapshot,
     Message,
+    Mismatch,
     RequestPreVote,
     RequestVote,
     ServerId,
@@ -58,6 +63,9 @@ class Surroundings(Protocol):
     rules: Rules
     watch: Watch | None
 
+    def after(self, delay: float, action: Callable[[], object]) -> None:
+        """Do something later."""
+
     def send(self, node: Node, message: Message) -> None:
         """Let a message leave."""
 
@@ -74,6 +82,9 @@ class Surroundings(Protocol):
 
     def next_context(self) -> int:
         """Return a number for a read that no other read has."""
+
+    def lease_used(self, node: Node, index: Index) -> None:
+        """Look at a read that asked nobody."""
 
     def failed(self, node: Node, error: StorageError) -> None:
         """Note that a server stopped because of its disk."""
@@ -99,6 +110,10 @@ class Node:
         self.core: Core | None = None
         self.life = 0
         self.paused = False
+        """It takes nothing in: it is stopped, or still busy with its last turn."""
+        self.stopped = False
+        self.turn_time = 0.0
+        """So long every turn takes: its processor is slow."""
         self.gone = False
         """Its disk is damaged, or it was removed: it never runs again."""
         self.registers = Registers()
@@ -106,6 +121,10 @@ class Node:
         self.inbox: list[Message | Operation] = []
         self.pending: deque[_Pending] = deque()
         self.wake_due = math.inf
+        self.heard: ServerId | None = None
+        """The leader that spoke last in this life, and when (None: it may have been before)."""
+        self.heard_at = -math.inf
+        self._patience = world.scenario.election_timeout
         self._world = world
         self._scenario = world.scenario
         self._members = members
@@ -113,7 +132,7 @@ class Node:
         self._disk_delays = world.chance.stream("disk", server)
         self.disk_slowness = 0.0
         self._store: LogStore | None = None
-        self._save_waits = False
+        self._save_waits = self._catching_up = False
         self._proposals: dict[Index, tuple[Term, Operation]] = {}
         self._reads: dict[int, Operation] = {}
         self._confirmed: list[tuple[Index, Operation]] = []
@@ -122,8 +141,8 @@ class Node:
 
     @property
     def running(self) -> bool:
-        """It takes part: it is neither down nor paused."""
-        return self.core is not None and not self.paused
+        """It takes part: it is neither down nor stopped."""
+        return self.core is not None and not self.stopped
 
     @property
     def now(self) -> float:
@@ -133,6 +152,14 @@ class Node:
     def set_clock_rate(self, rate: float) -> None:
         """Let its clock run faster or slower than others from now on."""
         self.clock.set_rate(rate, self._world.now)
+        self._arm_anew()
+
+    def jump_clock(self, by: float) -> None:
+        """Let its clock show so many seconds more at once."""
+        self.clock.jump(by, self._world.now)
+        self._arm_anew()
+
+    def _arm_anew(self) -> None:
         if self.core is not None:
             self.wake_due = math.inf
             self._arm(self.core)
@@ -140,14 +167,12 @@ class Node:
     def start(self) -> None:
         """Start from the disk. Raises StorageError, and the server stays down."""
         world, scenario = self._world, self._scenario
-        try:
-            self._store = self.disk.open()
-            found = self._store.load()
-        except StorageError:
+        self._store, found = self.disk.open()
+        if not world.invariants.started(self.server, found, self._first, self.disk.harm):
             self.disk.kill()
-            raise
-        world.invariants.started(self.server, found, self._first)
+            raise StorageError("the disk is as it was before; nobody but the simulation can tell")
         self.life += 1
+        self.heard, self.heard_at = None, self.now
         self._new_machine()
         if found.snapshot is not None:
             self._restore(found.snapshot)
@@ -191,7 +216,7 @@ class Node:
     def _end(self) -> None:
         self.core = self._store = None
         self.life += 1
-        self.paused = self._save_waits = False
+        self.paused = self.stopped = self._save_waits = False
         self.wake_due = math.inf
         self.inbox.clear()
         self.pending.clear()
@@ -201,26 +226,36 @@ class Node:
 
     def pause(self) -> None:
         """Stop working, but not existing: what arrives waits."""
-        self.paused = True
+        self.stopped = self.paused = True
 
     def resume(self) -> None:
         """Go on, with all that has come up meanwhile at once."""
-        self.paused = False
+        self.stopped = self.paused = False
+        # What was due while nobody listened has gone by.
+        self.wake_due = math.inf
+        self._catching_up = True
+        self._take_waiting()
+        self._catching_up = False
+        if self._save_waits and not self.paused:
+            self._save_waits = False
+            self.save_done()
+        if self.core is not None and not self.paused:
+            self.core.tick(self.clock.at(self._world.now))
+            self.turn()
+
+    def _take_waiting(self) -> None:
         inbox, self.inbox = self.inbox, []
-        for what in inbox:
+        for number, what in enumerate(inbox):
             core = self.core
             if core is None:
                 return  # Its disk failed.
+            if self.paused:
+                self.inbox[:0] = inbox[number:]
+                return
             if isinstance(what, Operation):
                 self.request(what)
             else:
                 self._step(core, what, self.now)
-        if self._save_waits:
-            self._save_waits = False
-            self.save_done()
-        if self.core is not None:
-            self.core.tick(self.clock.at(self._world.now))
-            self.turn()
 
     # --- Inputs --------------------------------------------------------------------------------
 
@@ -240,14 +275,49 @@ class Node:
         kind = type(message)
         if kind is RequestPreVote:
             before = (core.term, core.voted_for)
+            self._note_patience(core, message, now)
             core.step(message, now)
             self._world.invariants.pre_vote_taken(before, core)
         elif isinstance(message, RequestVote):
             voted = core.voted_for if core.term == message.term else None
+            self._note_patience(core, message, now)
             core.step(message, now)
             self._world.invariants.vote_asked(message, core, voted)
+        elif isinstance(message, AppendEntriesReply) and type(message.outcome) is Mismatch:
+            self._take_refusal(core, message, now)
         else:
             core.step(message, now)
+            if (kind is AppendEntries or kind is InstallSnapshot) and core.term == message.term:
+                self.heard, self.heard_at = message.src, now
+
+    def _note_patience(self, core: Core, request: Message, now: float) -> None:
+        """Tell of a server that is asked for a vote while it has a leader (thesis §4.2.3)."""
+        leads = core.role is Role.LEADER
+        alive = self.server if leads else self.heard
+        self._world.invariants.vote_refused_if(
+            self.server,
+            (leads or now - self.heard_at < self._patience)
+            and alive not in (None, request.src)
+            and (self._scenario.check_quorum or isinstance(request, RequestPreVote))
+            and not (isinstance(request, RequestVote) and request.transfer)
+            # Of what waited, nobody can tell afterwards what was decided in between.
+            and not self._catching_up,
+        )
+
+    def is_patient_with(self, leader: ServerId) -> bool:
+        """Tell whether it would still refuse to vote for anyone else than this leader.
+
+        One that is down will be patient when it starts: it does not know whom it heard.
+        """
+        mine = self.heard in (None, leader)
+        return self.core is None or (mine and self.now - self.heard_at < self._patience)
+
+    def _take_refusal(self, core: Core, reply: AppendEntriesReply, now: float) -> None:
+        progress = core.progress.get(reply.src)
+        before = progress.next_index if progress is not None else 0
+        core.step(reply, now)
+        if progress is not None and progress.next_index < before and not progress.match_index:
+            self._world.invariants.sent_back(reply)
 
     def wake(self) -> bool:
         """Let the timer fire if it is due; tell whether it was."""
@@ -278,7 +348,7 @@ class Node:
             else:
                 self._proposals[index] = core.term, operation
         elif operation.by_lease and (lease := core.lease_read(now)) is not None:
-            world.invariants.lease_used(self.server, lease)
+            world.lease_used(self, lease)
             self._confirmed.append((lease, operation))
         else:
             context = world.next_context()
@@ -312,9 +382,23 @@ class Node:
             again = self._work_off(core, ready, now)
             if self.life != life:
                 return
+            if self.turn_time:
+                self._be_busy()
         if self._confirmed:
             self._answer_reads(core)
         self._arm(core)
+
+    def _be_busy(self) -> None:
+        """Take nothing in before the time of a turn is over; what a turn sends leaves at once."""
+        if not self.paused:
+            self.paused = True
+            self._world.after(self.turn_time, partial(self._turn_over, self.life))
+
+    def _turn_over(self, life: int) -> None:
+        if self.life == life and not self.stopped:
+            if self.inbox:
+                self._world.invariants.coverage["slow server: work waits"] += 1
+            self.resume()
 
     def _arm(self, core: Core) -> None:
         # One wake-up at a time: most deadlines move on before they are reached.

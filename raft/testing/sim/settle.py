@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from raft.core.membership import Change, Remove
 from raft.core.messages import Index
+from raft.machine.sessions import Sessions
 from raft.testing.sim.invariants import Violation
 from raft.testing.sim.operations import Operation
 
@@ -42,9 +43,10 @@ def _heal(world: World) -> None:
     world.nemesis.enabled = False
     for node in world.nodes.values():
         node.disk.set_full(False)
-        node.disk_slowness = 0.0
+        node.disk.limit_writes(None)
+        node.disk_slowness = node.turn_time = 0.0
         node.set_clock_rate(1.0)
-        if node.paused:
+        if node.stopped:
             node.resume()
         # An fsync that is still to fail fails now; the server starts again below.
         world.nemesis.start(node)
@@ -161,6 +163,10 @@ class _Settling:
         world.run_until(world.now + 3 * self._longest)
         if leader.core is None or world.leader() is not leader or leader.core.term != term:
             raise Violation("L4 stability", f"S{leader.server} does not stay leader of term {term}")
+        most = self._scenario.sessions
+        for node in self._members():
+            if most and isinstance(node.machine, Sessions) and node.machine.open_sessions > most:
+                raise Violation("L4 bounded sessions", f"S{node.server} remembers more than {most}")
         flying, saving = world.network.flying, sum(len(n.pending) for n in world.nodes.values())
         if flying > 2 * len(world.nodes) or saving:
             raise Violation("L4 bounded queues", f"{flying} messages, {saving} saves under way")

@@ -14,6 +14,7 @@ from typing import Any
 
 from raft.core.membership import Configuration
 from raft.core.messages import AppendEntries, Index, Message, ServerId
+from raft.core.quorum import majority
 from raft.core.rules import Rules
 from raft.storage.base import StorageError
 from raft.storage.wal import Wal
@@ -21,11 +22,12 @@ from raft.testing.sim.chance import Chance
 from raft.testing.sim.clients import Clients
 from raft.testing.sim.disks import MemoryDisk, ServerDisk, WalDisk
 from raft.testing.sim.faults import SPARES, Fault
-from raft.testing.sim.invariants import Invariants
+from raft.testing.sim.invariants import Invariants, Violation
 from raft.testing.sim.nemesis import Nemesis, leads
 from raft.testing.sim.network import Network
 from raft.testing.sim.node import Node, Watch
 from raft.testing.sim.operations import Operation
+from raft.testing.sim.operator_mutants import OPERATOR_MUTANTS
 from raft.testing.sim.scenario import Scenario
 from raft.testing.store_mutants import STORE_MUTANTS
 
@@ -61,7 +63,8 @@ class World:
         self.invariants = Invariants(Configuration(first))
         self.network = Network(scenario, self.chance, everybody, self._after, self._arrive)
         self.nodes: dict[ServerId, Node] = {}
-        self.nemesis = Nemesis(self)
+        mutant = scenario.operator_mutant
+        self.nemesis: Nemesis = OPERATOR_MUTANTS[mutant](self) if mutant else Nemesis(self)
         self.clients = Clients(self, operations)
         for server in first:
             self._add(server, first)
@@ -150,6 +153,17 @@ class World:
         """Let a message leave, after a look at what it promises."""
         self.invariants.said(node.server, message)
         self.network.send(message)
+
+    def lease_used(self, node: Node, index: Index) -> None:
+        """Look at a read that asked nobody: a quorum must still refuse to elect another."""
+        self.invariants.lease_used(node.server, index)
+        assert node.core is not None
+        patient = [s for s, n in self.nodes.items() if n is node or n.is_patient_with(node.server)]
+        if not node.core.configuration.is_quorum(patient, majority):
+            raise Violation(
+                "28 leases",
+                f"S{node.server} reads by its lease, but only {patient} hold to it still",
+            )
 
     def failed(self, node: Node, error: StorageError) -> None:
         """Stop a server whose disk failed, as the real one stops."""
