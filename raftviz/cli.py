@@ -307,13 +307,6 @@ def run(context: click.Context, /, file: str | None, as_json: bool, **given: Any
         context.exit(FAILED)
 
 
-def _list_scenarios() -> None:
-    from raftviz.scenarios import names, title
-
-    for known in names():
-        click.echo(f"{known:<28} {title(known)}")
-
-
 _lab_option = click.option("--lab", metavar="NAME", help="Which laboratory, if several run.")
 
 
@@ -402,6 +395,13 @@ def _find(name: str | None) -> Path | None:
 def _listed(labs: Iterable[str]) -> str:
     names = ", ".join(labs)
     return f"these run: {names}" if names else "no laboratory runs"
+
+
+def _list_scenarios() -> None:
+    from raftviz.scenarios import names, title
+
+    for known in names():
+        click.echo(f"{known:<28} {title(known)}")
 
 
 def _explore(options: LabOptions, lesson_name: str | None = None) -> int:

@@ -7,7 +7,7 @@ a viewer that comes late starts with the whole picture.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
@@ -167,6 +167,13 @@ class ClusterView:
     def broken(self) -> dict[ServerId, tuple[str, ...]]:
         """The servers that break rules on purpose, each with which."""
         return {server.id: server.broken for server in self.servers.values() if server.broken}
+
+    @property
+    def usual_link(self) -> LinkView:
+        """The rules that most of the links have that let something through."""
+        through = (link for link in self.links.values() if not link.blocked)
+        counted = Counter(through).most_common(1)
+        return counted[0][0] if counted else LinkView()
 
     @property
     def held(self) -> list[int]:
