@@ -91,7 +91,10 @@ def _per_second(rate: float) -> str:
 LoadCommand = Load | LoadOff
 ChaosCommand = ChaosOn | ChaosOff
 
-CHAOS_KINDS = ("kill", "power", "pause", "partition", "isolate", "cut", "disk", "clock", "timeout")
+CHAOS_KINDS = (
+    *("kill", "power", "pause", "timeout", "disk", "clock", "partition", "isolate"),
+    *("cut", "stall", "reset", "loss", "delay", "duplicate", "reorder"),
+)
 """What ``kinds`` can name, each after the command that does it."""
 
 _RATE = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,6})?)/s")
