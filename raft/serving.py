@@ -42,7 +42,7 @@ def serve(config: ServerConfig, data: Path) -> int:
     if config.attended:
         _die_with_parent()
     try:
-        wal = Wal(data, config.cluster, config.core.server)
+        wal = Wal(data, config.cluster, config.core.server, members=config.core.members)
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
@@ -62,6 +62,8 @@ def serve(config: ServerConfig, data: Path) -> int:
 
 
 def _report_recovery(server: Server, wal: Wal) -> None:
+    for notice in wal.notices:
+        _log.error("%s", notice)
     if wal.dropped_tail:
         _log.warning("%s: dropped %d bytes of an unfinished write", wal.path, wal.dropped_tail)
     core = server.core

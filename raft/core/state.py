@@ -7,7 +7,7 @@ role does with it is in ``follower.py``, ``candidate.py`` and ``leader.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from raft.core.config import Config
@@ -64,6 +64,7 @@ class State:
         # Persistent state on all servers.
         self.term = hard_state.term
         self.voted_for = hard_state.voted_for
+        self.recovering = hard_state.recovering
         self.snapshot = snapshot
         if snapshot is None:
             self.log = Log(entries)
@@ -106,12 +107,15 @@ class State:
     def may_campaign(self) -> bool:
         """Tell whether this server may become leader: it is a voter, or was and may be needed.
 
+        One that lost entries may not, until it has them again (``raft.core.recovering``).
+
         While the change that removes it is not committed, it may be the only one whose log is
         good enough to win (thesis §4.2.2); its own vote does not count any more.
         """
         placed = self.configurations
-        return placed.latest.is_voter(self.me) or (
-            placed.index > self.commit_index and placed.before.is_voter(self.me)
+        return not self.recovering and (
+            placed.latest.is_voter(self.me)
+            or (placed.index > self.commit_index and placed.before.is_voter(self.me))
         )
 
     # --- Terms and time --------------------------------------------------------------------------
@@ -134,7 +138,15 @@ class State:
     @property
     def hard_state(self) -> HardState:
         """What of the state must be on disk before any answer leaves."""
-        return self.rules.hard_state(self.term, self.voted_for)
+        state = self.rules.hard_state(self.term, self.voted_for)
+        return replace(state, recovering=self.recovering) if self.recovering else state
+
+    def end_recovery_if_over(self) -> None:
+        """Become a voter again once the log is known to hold all that it ever held."""
+        if self.recovering and self.saves.stable_index >= self.commit_index:
+            committed_term = self.log.term_at(self.commit_index)
+            if self.rules.has_recovered(self.recovering, committed_term):
+                self.recovering = Term(0)
 
     def begin(self, now: float) -> None:
         """Note that this server begins to take part at ``now``.

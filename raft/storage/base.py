@@ -30,6 +30,10 @@ class StorageDamaged(StorageError):  # noqa: N818 (what it is an error of, its b
     """The store holds bytes that it did not write, elsewhere than in a torn last record."""
 
 
+class StorageFull(StorageError):  # noqa: N818
+    """There is no room: nothing was stored, and the store is as it was before."""
+
+
 class LogStore(Protocol):
     """Keeps {term, vote} and the log. An application may bring its own."""
 
@@ -48,8 +52,9 @@ class LogStore(Protocol):
         ``hard_state`` replaces the stored one unless it is None. ``snapshot`` replaces an older
         one and all entries up to its index. ``entries`` are stored from ``first_index`` on;
         whatever was stored at or after ``first_index`` is gone, even if there are no entries;
-        with ``first_index`` 0 the log is untouched. All of it or nothing survives a crash.
-        Raises StorageError, after which the store must not be used.
+        with ``first_index`` 0 the log is untouched. All of it or nothing survives a crash, or
+        the hard state alone. Raises StorageFull, after which the same save may be tried again,
+        and for anything else StorageError, after which the store must not be used.
         """
 
     def close(self) -> None:

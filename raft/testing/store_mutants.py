@@ -11,7 +11,8 @@ from pathlib import Path
 
 from raft.core.log import Snapshot
 from raft.storage.disk import UNFINISHED, write_all
-from raft.storage.log_file import Reader
+from raft.storage.log_file import Reader, SnapshotMark
+from raft.storage.reading import SNAPSHOT_NAME
 from raft.storage.wal import Wal
 
 
@@ -69,10 +70,10 @@ class NamedBeforeSynced(Wal):
 class OldSnapshotRemovedFirst(Wal):
     """Removes the old snapshot before the new one counts: a crash leaves a log without one."""
 
-    def _put_snapshot(self, snapshot: Snapshot) -> None:
-        if self._header.snapshot_index:
-            self._remove([self._snapshot_path.name])
-        super()._put_snapshot(snapshot)
+    def _put_snapshot(self, snapshot: Snapshot) -> SnapshotMark:
+        if self._mark is not None:
+            self._remove([f"{SNAPSHOT_NAME}{self._mark.index}"])
+        return super()._put_snapshot(snapshot)
 
 
 STORE_MUTANTS: dict[str, type[Wal]] = {

@@ -24,7 +24,7 @@ from raft import cli
 from raft.core.events import Role
 from raft.core.messages import ServerId
 from raft.secret import write_secret
-from raft.storage.wal import FILE_NAME
+from raft.storage.log_file import used_bytes
 from tests.raft.cluster import PATIENCE, RealCluster, eventually, run
 
 ONE = ServerId(1)
@@ -113,7 +113,9 @@ async def test_a_torn_write_is_dropped_at_the_next_start(cluster: RealCluster) -
     leader = await cluster.leader()
     follower = next(server for server in cluster.addresses if server != leader.server)
     await cluster.kill(follower)
-    with (cluster.data(follower) / FILE_NAME).open("ab") as file:
+    path = newest_segment(cluster.data(follower))
+    with path.open("r+b") as file:
+        file.seek(used_bytes(file.read(), 0))
         file.write(b"half a record")
     await cluster.start(follower)
     assert "dropped 13 bytes of an unfinished write" in cluster.log(follower)
@@ -318,13 +320,18 @@ async def test_somebody_elses_directory(tmp_path: Path) -> None:
 async def test_a_damaged_log(tmp_path: Path) -> None:
     async with serving(tmp_path):
         pass
-    path = tmp_path / "data" / FILE_NAME
+    path = newest_segment(tmp_path / "data")
     damaged = bytearray(path.read_bytes())
     damaged[10] ^= 1
     path.write_bytes(damaged)
     status, line = await refusal(tmp_path)
     assert status == 3
     assert f"{path}: damaged at byte 0: the header's checksum does not match it" in line
+    assert "no other servers are known that could elect a leader without this one" in line
+
+
+def newest_segment(directory: Path) -> Path:
+    return max(directory.glob("log-*"), key=lambda path: int(path.name.removeprefix("log-")))
 
 
 async def test_an_address_that_is_taken_or_not_loopback(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -27,6 +27,9 @@ from raft.testing.store_mutants import STORE_MUTANTS
 ONE = ServerId(1)
 HOME = Path("/data")
 MEMBERS = Configuration((ONE, ServerId(2), ServerId(3)))
+
+ROOM = 1024
+"""Bytes of a segment: small, so that a few saves fill several."""
 
 ALL_COMBINATIONS = 6
 """Up to so many pieces, all combinations of kept and lost are tried; of more, some."""
@@ -95,7 +98,11 @@ class Lived:
 
     @property
     def possible(self) -> list[Recovered]:
-        return [r for r in (self.acknowledged, self.under_way) if r is not None]
+        """What was acknowledged; the save under way as a whole, or its hard state alone."""
+        if self.under_way is None:
+            return [self.acknowledged]
+        voted = replace(self.acknowledged, hard_state=self.under_way.hard_state)
+        return [self.acknowledged, voted, self.under_way]
 
 
 def live(life: Sequence[Save], disk: SimulatedDisk, store: type[Wal]) -> Lived:
@@ -103,12 +110,12 @@ def live(life: Sequence[Save], disk: SimulatedDisk, store: type[Wal]) -> Lived:
     model = MemoryStore()
     lived = Lived(model.load())
     try:
-        wal = store(HOME, "test", ONE, disk)
+        wal = new(disk, store)
         wal.load()
         for save in life:
             if save.reopened:
                 wal.close()
-                wal = store(HOME, "test", ONE, disk)
+                wal = new(disk, store)
                 assert wal.load() == lived.acknowledged
                 continue
             save.to(model)
@@ -120,15 +127,19 @@ def live(life: Sequence[Save], disk: SimulatedDisk, store: type[Wal]) -> Lived:
     return lived
 
 
+def new(disk: SimulatedDisk, store: type[Wal]) -> Wal:
+    return store(HOME, "test", ONE, disk, segment_bytes=ROOM)
+
+
 def recover(disk: SimulatedDisk, store: type[Wal]) -> Recovered:
     disk.kill()
-    return store(HOME, "test", ONE, disk).load()
+    return new(disk, store).load()
 
 
 def go_on(disk: SimulatedDisk, found: Recovered, store: type[Wal]) -> None:
     """Recover once more, save something behind all that is there, and find both."""
     disk.kill()
-    wal = store(HOME, "test", ONE, disk)
+    wal = new(disk, store)
     assert wal.load() == found, "recovering twice gives the same"
     first_index = (found.snapshot.index if found.snapshot else 0) + len(found.entries) + 1
     entry = Entry(Term(99), EntryKind.COMMAND, b"and on")
@@ -222,7 +233,7 @@ def recover_in_part(disk: SimulatedDisk, calls: int, store: type[Wal]) -> bool:
     disk.kill()
     disk.calls_left = calls
     try:
-        store(HOME, "test", ONE, disk).load()
+        new(disk, store).load()
     except PowerCut:
         return False
     return True
@@ -315,7 +326,7 @@ def test_the_old_snapshot_stays_until_the_new_log_is_durable() -> None:
             lived = live(life, disk, Wal)
             killed += lived.under_way is not None
             recover_in_part(disk, further_calls, Wal)
-            for fates in product((Fate.KEPT, Fate.LOST), repeat=disk.pieces):
+            for fates in fates_of(disk.pieces, Random(calls), 10):
                 again = SimulatedDisk(files=disk.survivors(fates))
                 assert recover(again, Wal) in lived.possible
         if lived.under_way is None and lived.acknowledged.snapshot == life[-1].snapshot:

@@ -70,6 +70,8 @@ def test_every_kind_of_fault_happens() -> None:
         "pre-vote refused: LeaderAlive",
         "leader with entries of older terms, not committed",
         "stopped by its disk",
+        "recovery begun",
+        "recovery over",
     ):
         assert states[state], state
 
@@ -93,6 +95,7 @@ CAUGHT_BY = {
     "joint-committed-by-new-alone": "14 quorum durability",
     "pre-vote-raises-term": "25 pre-vote",
     "term-lowered-by-snapshot": "6 terms grow",
+    "recovery-not-awaited": "26 recovery",
     "stale-configuration-kept": "22 configuration",
     "fixed-timeouts": "L1 a leader",
 }

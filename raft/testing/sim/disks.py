@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
+from raft.core import recovering
 from raft.core.log import HardState, Snapshot
 from raft.core.messages import Entry, Index, ServerId
 from raft.storage.base import LogStore, Recovered, StorageError
@@ -17,12 +18,12 @@ from raft.testing.sim.invariants import Save
 
 _DIRECTORY = Path("/simulation")
 
+_SEGMENT_BYTES = 2048
+"""Small, so that a run fills many segments."""
+
 
 class ServerDisk(Protocol):
     """The disk of one server. It outlives the server's crashes."""
-
-    damaged: bool
-    """What it holds can no longer be trusted."""
 
     def open(self) -> LogStore:
         """Return the store of a server that starts. Raises StorageError."""
@@ -34,7 +35,10 @@ class ServerDisk(Protocol):
         """Lose what is not synced, in the middle of a save; tell whether that was done before."""
 
     def flip_bit(self, place: float) -> None:
-        """Damage what is stored, at ``place`` from 0 (the beginning) to 1 (the end)."""
+        """Damage what is stored, at ``place`` from 0 (the beginning) to 1 (the end).
+
+        The next ``load`` begins to recover from it, or raises StorageDamaged.
+        """
 
     def set_full(self, full: bool) -> None:
         """Let every write fail, or let writes succeed again."""
@@ -46,8 +50,14 @@ class ServerDisk(Protocol):
 class WalDisk:
     """A disk as ``raft serve`` uses it: a ``Wal``, on a machine whose power can be cut."""
 
-    def __init__(self, server: ServerId, random: Random, store: type[Wal] = Wal) -> None:
-        self.damaged = False
+    def __init__(
+        self,
+        server: ServerId,
+        random: Random,
+        members: tuple[ServerId, ...] = (),
+        store: type[Wal] = Wal,
+    ) -> None:
+        self._members = members
         self._wal = store
         self._server = server
         self._random = random
@@ -55,7 +65,14 @@ class WalDisk:
 
     def open(self) -> LogStore:
         """Return the log, to be loaded."""
-        return self._wal(_DIRECTORY, "simulation", self._server, self._machine)
+        return self._wal(
+            _DIRECTORY,
+            "simulation",
+            self._server,
+            self._machine,
+            members=self._members,
+            segment_bytes=_SEGMENT_BYTES,
+        )
 
     def power_loss(self, under_way: Save | None, store: LogStore | None) -> bool:
         """Cut the power somewhere in the middle of a save; tell whether it was done before."""
@@ -79,8 +96,10 @@ class WalDisk:
     def flip_bit(self, place: float) -> None:
         """Flip a bit of a file."""
         path = self._random.choice(self._machine.paths())
-        self._machine.flip(path, int(place * len(self._machine.content(path)) * 8))
-        self.damaged = True
+        content = self._machine.content(path)
+        # Mostly where something is written.
+        end = len(content.rstrip(b"\0")) if self._random.random() < 0.9 else len(content)
+        self._machine.flip(path, int(place * end * 8))
 
     def set_full(self, full: bool) -> None:
         """Leave no room for another byte, or all there is."""
@@ -96,12 +115,10 @@ class MemoryDisk:
 
     def __init__(self) -> None:
         self._store = MemoryStore()
-        self._full = self._fails = self.damaged = False
+        self._full = self._fails = False
 
     def open(self) -> LogStore:
         """Return the store, as it was left."""
-        if self.damaged:
-            raise StorageError("the disk is damaged")
         return _Checked(self, self._store)
 
     def kill(self) -> None:
@@ -112,8 +129,14 @@ class MemoryDisk:
         return False
 
     def flip_bit(self, place: float) -> None:
-        """Make the store unreadable."""
-        self.damaged = True
+        """Lose the entries from there on, and if it is early enough the snapshot, too."""
+        found = self._store.load()
+        hard_state = recovering.begin(found.hard_state)
+        if found.snapshot is not None and place < 0.3:
+            self._store = MemoryStore(hard_state)
+        else:
+            kept = found.entries[: int(place * len(found.entries))]
+            self._store = MemoryStore(hard_state, kept, found.snapshot)
 
     def set_full(self, full: bool) -> None:
         """Let every save fail, or let them succeed again."""

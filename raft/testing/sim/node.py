@@ -97,7 +97,7 @@ class Node:
         self.life = 0
         self.paused = False
         self.gone = False
-        """Its disk is damaged, or it was removed: it never runs again."""
+        """Its vote is damaged, or it was removed: it never runs again."""
         self.registers = Registers()
         self.machine: StateMachine = self.registers
         self.inbox: list[Message | Operation] = []
