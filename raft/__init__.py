@@ -1,7 +1,8 @@
 """Raft consensus as a library: a replicated log that drives a state machine of yours.
 
-A server is ``Server(ServerConfig(...), store, machine)``; an application talks to the cluster
-through one ``Raft`` handle. ``raft.core`` is the algorithm alone, without IO.
+A program that is a server of the cluster runs a ``Member(ServerConfig(...), store, machine)``; one
+that uses the cluster from outside has a ``Raft(servers, cluster, secret)``. Both are handles on
+the cluster. ``raft.core`` is the algorithm alone, without IO.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raft.applying import SnapshotPolicy
+    from raft.certificate import Certificate
     from raft.client import Raft
     from raft.core.core import Config, Core
     from raft.core.membership import AddLearner, AddVoter, Demote, Remove
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         LaggingError,
         NoCommitYetError,
         NoLeaderError,
+        NotInTimeError,
         NotLeaderError,
         OutcomeUnknownError,
         RaftError,
@@ -34,9 +37,11 @@ if TYPE_CHECKING:
         TransferringError,
         UnreachableError,
     )
-    from raft.frames import Consistency, Members, Status
-    from raft.machine.base import StateMachine
+    from raft.frames import Consistency, Members, ObservationsLost, Status
+    from raft.machine.base import StateMachine, StateMachineError
     from raft.machine.kv import KeyValue
+    from raft.machine.register import Register
+    from raft.member import Member
     from raft.server import Server, ServerConfig
     from raft.storage.base import LogStore, StorageDamaged, StorageError
     from raft.storage.memory import MemoryStore
@@ -46,6 +51,7 @@ __all__ = [
     "AddLearner",
     "AddVoter",
     "BusyError",
+    "Certificate",
     "ChangeInProgressError",
     "Config",
     "ConfigurationMovedError",
@@ -61,16 +67,20 @@ __all__ = [
     "KeyValue",
     "LaggingError",
     "LogStore",
+    "Member",
     "Members",
     "MemoryStore",
     "NoCommitYetError",
     "NoLeaderError",
+    "NotInTimeError",
     "NotLeaderError",
+    "ObservationsLost",
     "OutcomeUnknownError",
     "Raft",
     "RaftError",
     "Refusal",
     "RefusedError",
+    "Register",
     "RejectedError",
     "Remove",
     "Server",
@@ -78,6 +88,7 @@ __all__ = [
     "ServerId",
     "SnapshotPolicy",
     "StateMachine",
+    "StateMachineError",
     "Status",
     "StorageDamaged",
     "StorageError",
@@ -90,6 +101,7 @@ __all__ = [
 # Importing ``raft.core`` runs this file first, and the core must load nothing but itself.
 _HOMES = {
     "raft.applying": ("SnapshotPolicy",),
+    "raft.certificate": ("Certificate",),
     "raft.client": ("Raft",),
     "raft.core.core": ("Config", "Core"),
     "raft.core.membership": ("AddLearner", "AddVoter", "Demote", "Remove"),
@@ -105,6 +117,7 @@ _HOMES = {
         "LaggingError",
         "NoCommitYetError",
         "NoLeaderError",
+        "NotInTimeError",
         "NotLeaderError",
         "OutcomeUnknownError",
         "RaftError",
@@ -113,9 +126,11 @@ _HOMES = {
         "TransferringError",
         "UnreachableError",
     ),
-    "raft.frames": ("Consistency", "Members", "Status"),
-    "raft.machine.base": ("StateMachine",),
+    "raft.frames": ("Consistency", "Members", "ObservationsLost", "Status"),
+    "raft.machine.base": ("StateMachine", "StateMachineError"),
     "raft.machine.kv": ("KeyValue",),
+    "raft.machine.register": ("Register",),
+    "raft.member": ("Member",),
     "raft.server": ("Server", "ServerConfig"),
     "raft.storage.base": ("LogStore", "StorageDamaged", "StorageError"),
     "raft.storage.memory": ("MemoryStore",),

@@ -111,6 +111,11 @@ class Asker:
         self._line(server).move(address)
         self.servers[server] = address
 
+    def prefer(self, server: ServerId) -> None:
+        """Ask this server first, until another one is known to lead. Raises ValueError."""
+        self._line(server)
+        self.leader = server
+
     async def ask(self, body: Request, timeout: Limit, server: ServerId | None = None) -> Reply:  # noqa: ASYNC109 - its end decides the outcome
         """Return the answer to a request: of ``server``, asked once, or of whoever can give it.
 

@@ -52,7 +52,7 @@ async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASY
         changes = plan(members)
         try:
             if changes:
-                members = await raft.change_members(changes, deadline.left, members.index)
+                members = await raft.change_membership(changes, deadline.left, members.index)
         except (ConfigurationMovedError, OutcomeUnknownError):
             if not deadline.left:
                 raise

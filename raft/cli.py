@@ -11,11 +11,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from raft import simulate
+from raft import certifying, simulate
 from raft.core.messages import ServerId
 from raft.printable import printable
+
+if TYPE_CHECKING:
+    from raft.certificate import Certificate
 
 DESCRIPTION = """\
 Run one server of a Raft cluster, and use a cluster.
@@ -94,8 +97,11 @@ def _serve(options: argparse.Namespace) -> int:
     here = options.advertise or options.listen
     known = peers if here.endswith(":0") else {**peers, options.id: here}
     shortest, longest = options.election_timeout
+    secret = _secret(options)
+    if not isinstance(secret, bytes) and here.startswith(("0.0.0.0:", "[::]:")):
+        _misused(options, f"nobody can call {here}: --advertise an address that others can")
     try:
-        identity = Identity(_cluster(options), options.id, _secret(options))
+        identity = Identity(_cluster(options, secret), options.id, secret)
         core = Config(
             server=options.id,
             members=() if options.join else tuple(sorted([options.id, *peers])),
@@ -119,7 +125,22 @@ def _serve(options: argparse.Namespace) -> int:
         advertise=options.advertise or "",
         snapshots=SnapshotPolicy(options.snapshot_entries, options.snapshot_bytes),
     )
-    return serve(config, options.data)
+    return serve(config, options.data, _broken(options))
+
+
+def _broken(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the rules that are to be broken, once it is clear that they can be."""
+    if not options.rules:
+        return ()
+    if not options.attended:
+        _misused(options, "--rules breaks Raft on purpose, which only --attended servers may")
+    from raft.testing import catalogue
+
+    try:
+        catalogue.broken(options.rules)
+    except ValueError as error:
+        _misused(options, str(error))
+    return tuple(options.rules)
 
 
 def _secret_command(options: argparse.Namespace) -> int:
@@ -137,13 +158,16 @@ def _use(options: argparse.Namespace) -> int:
     from raft.errors import RaftError
     from raft.using import CannotError, use
 
+    servers, secret = _servers(options), _secret(options)
     try:
-        raft = Raft(_servers(options), _cluster(options), _secret(options))
+        raft = Raft(servers, _cluster(options, secret), secret)
     except ValueError as error:
         _misused(options, str(error))
     try:
         use(raft, options)
-    except (RaftError, CannotError) as error:
+    except RaftError as error:
+        return _fail(options, f"{error} ({error.advice})" if error.advice else error)
+    except CannotError as error:
         return _fail(options, error)
     return DONE
 
@@ -176,27 +200,47 @@ def _by_id(
     return addresses
 
 
-def _cluster(options: argparse.Namespace) -> str:
+def _cluster(options: argparse.Namespace, secret: bytes | Certificate) -> str:
     name: str = options.cluster or os.environ.get("RAFT_CLUSTER", "")
+    if not name and not isinstance(secret, bytes):
+        return secret.subject.cluster
     if not name:
         _misused(options, "which cluster? Give --cluster NAME, or set RAFT_CLUSTER")
     return name
 
 
-def _secret(options: argparse.Namespace) -> bytes:
-    from raft.secret import read_secret
-
-    path: Path | None = options.secret_file
-    if path is None and (name := os.environ.get("RAFT_SECRET_FILE")):
-        path = Path(name)
-    if path is None:
-        _misused(options, "which secret? Give --secret-file FILE, or set RAFT_SECRET_FILE")
+def _secret(options: argparse.Namespace) -> bytes | Certificate:
+    """Read what proves who we are: from the command line, or else the environment."""
+    certificate, secret = options.certificate, options.secret_file
+    if certificate is None and secret is None:
+        certificate = os.environ.get("RAFT_CERTIFICATE")
+        secret = os.environ.get("RAFT_SECRET_FILE")
+    if certificate and secret:
+        _misused(options, "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set, and only one can count")
+    if not (path := certificate or secret):
+        _misused(
+            options,
+            "which secret? Give --secret-file FILE or --certificate FILE, "
+            "or set RAFT_SECRET_FILE or RAFT_CERTIFICATE",
+        )
     try:
-        return read_secret(path)
+        return _read_certificate(path) if certificate else _read_secret(path)
     except OSError as error:
         _misused(options, f"{path}: {error.strerror}")
     except ValueError as error:
         _misused(options, str(error))
+
+
+def _read_certificate(path: Path | str) -> Certificate:
+    from raft.certificate import Certificate
+
+    return Certificate(path)
+
+
+def _read_secret(path: Path | str) -> bytes:
+    from raft.secret import read_secret
+
+    return read_secret(Path(path))
 
 
 def _id(text: str) -> ServerId:
@@ -253,8 +297,14 @@ def _size(text: str) -> int:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of entries")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 999999999")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if re.fullmatch(r"[+-]?[0-9]{1,19}", text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
 
 
@@ -273,19 +323,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_users(commands)
     secret = _add(commands, "secret", _secret_command, "make the secret that a cluster shares")
     secret.add_argument("file", type=Path, help="a new file, for its owner's eyes alone")
+    certs = _add(commands, "certs", certifying.main, "make certificates, for encrypted connections")
+    certifying.add_arguments(certs)
     simulate.add_arguments(_add(commands, "sim", simulate.main, "try Raft in simulated clusters"))
     return parser
 
 
 def _add_users(commands: Commands) -> None:
     """Add the commands that ask a cluster, or change it."""
-    put = _use_command(commands, "put", "store a value under a key")
-    get = _use_command(commands, "get", "print what a key holds")
-    delete = _use_command(commands, "delete", "forget a key")
-    for command in (put, get, delete):
-        command.add_argument("key", type=os.fsencode)
-    put.add_argument("value", type=os.fsencode)
-    _add_consistency(get)
+    _add_key_value(commands)
     _use_command(commands, "status", "print every server's state")
     _use_command(commands, "members", "print who belongs to the cluster")
     add = _use_command(
@@ -309,6 +355,28 @@ def _add_users(commands: Commands) -> None:
         commands, "snapshot", "let a server replace its log by a snapshot", timeout=30.0
     )
     snapshot.add_argument("id", type=_id, nargs="?", help="which one (default: the leader)")
+
+
+def _add_key_value(commands: Commands) -> None:
+    """Add what can be done with keys and values."""
+    put = _use_command(commands, "put", "store a value under a key")
+    get = _use_command(commands, "get", "print what a key holds")
+    delete = _use_command(commands, "delete", "forget a key")
+    cas = _use_command(commands, "cas", "store a value if the key holds the one that is expected")
+    append = _use_command(commands, "append", "put a value behind what a key holds")
+    incr = _use_command(commands, "incr", "add to the number that a key holds, and print it")
+    for command in (put, get, delete, cas, append, incr):
+        command.add_argument("key", type=os.fsencode)
+    cas.add_argument("expected", type=os.fsencode, help="what it must hold")
+    for command in (put, cas, append):
+        command.add_argument("value", type=os.fsencode)
+    put.add_argument("--new", action="store_true", help="only if there is no such key")
+    incr.add_argument("amount", type=_whole, nargs="?", default=1, help="default 1")
+    scan = _use_command(commands, "scan", "print keys and what they hold, a line for each")
+    scan.add_argument("prefix", type=os.fsencode, nargs="?", default=b"", help="how they begin")
+    scan.add_argument("--limit", type=_count, default=0, metavar="N", help="at most so many")
+    _add_consistency(get)
+    _add_consistency(scan)
 
 
 def _add_consistency(get: argparse.ArgumentParser) -> None:
@@ -363,12 +431,24 @@ def _use_command(
 
 
 def _add_cluster_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--cluster", metavar="NAME", help="the cluster's name (RAFT_CLUSTER)")
     command.add_argument(
+        "--cluster",
+        metavar="NAME",
+        help="the cluster's name (RAFT_CLUSTER; default: the one in the certificate)",
+    )
+    proof = command.add_mutually_exclusive_group()
+    proof.add_argument(
         "--secret-file",
         type=Path,
         metavar="FILE",
-        help="the file with the cluster's secret (RAFT_SECRET_FILE)",
+        help="the file with the cluster's secret, on one machine (RAFT_SECRET_FILE)",
+    )
+    proof.add_argument(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="our certificate and key, made by 'raft certs': connections are encrypted, "
+        "between machines, too (RAFT_CERTIFICATE)",
     )
 
 
@@ -382,7 +462,7 @@ def _add_serve(commands: Commands) -> None:
         type=_address,
         required=True,
         metavar="HOST:PORT",
-        help="where to listen; port 0 takes a free one",
+        help="where to listen; port 0 takes a free one; without a certificate on loopback only",
     )
     add(
         "--peer",
@@ -410,6 +490,13 @@ def _add_serve(commands: Commands) -> None:
         "--attended",
         action="store_true",
         help="stop when standard input ends; time stands still until an observer sets the clock",
+    )
+    add(
+        "--rules",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="break this rule of Raft on purpose (with --attended); once for each",
     )
 
 

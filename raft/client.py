@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TypeVar
 
 from raft.asking import Asker, Limit
-from raft.changing import Changes, Deadline, reach, wait_until_caught_up
+from raft.certificate import Certificate
+from raft.changing import LOOK_SECONDS, Changes, Deadline, reach, wait_until_caught_up
 from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
 from raft.core.messages import Index, ServerId
 from raft.core.ready import Refusal
-from raft.errors import ImpossibleError
+from raft.errors import (
+    ImpossibleError,
+    NotInTimeError,
+    RaftError,
+    RefusedError,
+    RejectedError,
+)
 from raft.frames import (
     ChangeMembers,
     Consistency,
@@ -30,19 +39,27 @@ from raft.frames import (
     TransferLeadership,
     Transferred,
 )
+from raft.machine.base import too_long
 from raft.session import Session
 from raft.transport import Identity
+from raft.watching import Event, observe
+
+LOOK_TIMEOUT = 1.0
+"""Real seconds for one look at a server that is waited for."""
 
 Answer = TypeVar("Answer", bound=Reply)
 
 
 class Raft:
-    """A client of one cluster; any number of requests may be under way at once.
+    """A handle on one cluster; any number of requests may be under way at once.
+
+    This one is for a program that *uses* a cluster whose servers run elsewhere. A program that
+    *is* one of the servers takes a :class:`raft.Member`, which does all that this one does.
 
     ``servers`` maps ids to ``HOST:PORT``; requests find the leader among them, and members that
     join later are learned from the cluster. Use it as ``async with Raft(servers, cluster,
-    secret) as raft``. Raises ValueError for an address, a cluster's name or a secret that cannot
-    be one.
+    secret) as raft``, with a Certificate in the place of the secret where the servers have one,
+    too. Raises ValueError for an address, a cluster's name or a secret that cannot be one.
 
     Every request ends: with its answer, with a RaftError that says what is certain, or with
     OutcomeUnknownError. Timeouts are in real seconds; with None a request waits as long as it
@@ -53,17 +70,21 @@ class Raft:
     sends them as they are, and never again once they may be in a log.
     """
 
+    id: ServerId | None = None
+    """The server that this process is, None if it is none."""
+
     def __init__(
         self,
         servers: Mapping[ServerId, str],
         cluster: str,
-        secret: bytes,
+        secret: bytes | Certificate,
         *,
         sessions: bool = True,
     ) -> None:
         if not servers:
             raise ValueError("a cluster has at least one server")
-        self._asker = Asker(servers, Identity(cluster, None, secret))
+        self._identity = Identity(cluster, self.id, secret)
+        self._asker = Asker(servers, self._identity)
         self._session = Session(self._asker) if sessions else None
 
     async def __aenter__(self) -> Raft:
@@ -89,6 +110,14 @@ class Raft:
     def moved(self, server: ServerId, address: str) -> None:
         """Reach a server at ``HOST:PORT`` from now on. Raises ValueError."""
         self._asker.move(server, address)
+
+    def prefer(self, server: ServerId) -> None:
+        """Ask this server first, until another one is known to lead. Raises ValueError.
+
+        For whoever knows better: a leader that was cut off and replaced takes a command without
+        a session, and then nobody can say what will become of it.
+        """
+        self._asker.prefer(server)
 
     async def _ask(
         self,
@@ -116,6 +145,8 @@ class Raft:
         and if nothing was done RejectedError, NoLeaderError, BusyError, TransferringError or
         RefusedError (NotLeaderError or UnreachableError if ``server`` was given).
         """
+        if (refusal := too_long(command)) is not None:
+            raise RejectedError(refusal)
         if self._session is not None and server is None:
             return await self._session.propose(command, timeout)
         return (await self._ask(Result, Propose(command), timeout, server)).data
@@ -139,11 +170,65 @@ class Raft:
 
     async def status(
         self,
-        server: ServerId,
+        server: ServerId | None = None,
         timeout: Limit = 5.0,  # noqa: ASYNC109
     ) -> Status:
-        """Return one server's state in numbers. Raises UnreachableError or RefusedError."""
+        """Return the state of a server, or of the leader, in numbers.
+
+        Raises UnreachableError or RefusedError, and NoLeaderError if no ``server`` was given.
+        """
+        if server is None:
+            server = await self._find_leader(timeout)
         return await self._ask(Status, StatusQuery(), timeout, server)
+
+    async def wait(
+        self,
+        condition: Callable[[Status], bool],
+        timeout: float | None = 30.0,  # noqa: ASYNC109
+        server: ServerId | None = None,
+    ) -> Status:
+        """Wait until the status of a server, or of the leader, is as wanted; return it.
+
+        ``await raft.wait(lambda status: status.last_applied >= 100)``. Raises NotInTimeError, and
+        RefusedError if a server will not talk to us.
+        """
+        deadline = Deadline(math.inf if timeout is None else timeout)
+        status, why = None, ""
+        while True:
+            try:
+                status = await self.status(server, min(LOOK_TIMEOUT, deadline.left))
+            except RefusedError:
+                raise
+            except RaftError as error:
+                why = str(error)
+            else:
+                why = ""
+                if condition(status):
+                    return status
+            if deadline.left <= LOOK_SECONDS:
+                raise NotInTimeError(timeout, status, why)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def events(self, server: ServerId | None = None) -> AsyncIterator[Event]:
+        """Return what happens in a server, or in the leader, from when it is first asked on.
+
+        ``async for event in raft.events()`` gives the facts of :mod:`raft.core.events`:
+        RoleChanged, LeaderChanged, CommitAdvanced, ConfigurationChanged and others; and an
+        ObservationsLost where the reader was too slow. The iterator raises UnreachableError when
+        the server has gone, RefusedError if it does not want to be watched, NoLeaderError.
+        """
+        return self._observed(server)
+
+    async def _observed(self, server: ServerId | None) -> AsyncIterator[Event]:
+        if server is None:
+            server = await self._find_leader(5.0)
+        address = self._asker.servers[server]
+        connection, events = await observe(server, address, self._identity)
+        try:
+            async for event in events:
+                yield event
+        finally:
+            connection.close("the observer has seen enough")
 
     async def transfer_leadership(
         self,
@@ -195,13 +280,15 @@ class Raft:
         self._asker.learn(members)
         return members
 
-    async def change_members(
+    async def change_membership(
         self,
         changes: Iterable[Change],
         timeout: Limit = 10.0,  # noqa: ASYNC109
         expected_index: Index | None = None,
     ) -> Members:
-        """Change the members, all of it in one step or nothing; return them once it is committed.
+        """Change who belongs to the cluster; return the members once that is committed.
+
+        All of it happens, in one step, or nothing.
 
         With ``expected_index`` only if the members are still those of :attr:`Members.index`.
         Raises ConfigurationMovedError if not, ImpossibleError, ChangeInProgressError,
@@ -227,7 +314,7 @@ class Raft:
         change = AddLearner(server, address)
         return await reach(self, lambda now: () if server in now.learners else (change,), timeout)
 
-    async def add_voter(
+    async def add(
         self,
         server: ServerId,
         address: str,

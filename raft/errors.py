@@ -6,18 +6,31 @@ server said: show them through ``raft.printable``.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from raft.core.messages import ServerId
 from raft.core.ready import Refusal
 
+if TYPE_CHECKING:
+    from raft.frames import Status
+
 
 class RaftError(Exception):
-    """A request to the cluster failed."""
+    """A request to the cluster failed. A traceback of it shows the ``advice``, too."""
+
+    advice: ClassVar[str] = ""
+    """What to do about it, if its message does not say."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        if self.advice:
+            self.add_note(self.advice)
 
 
 class UnreachableError(RaftError):
     """A server cannot be reached, or did not answer in time."""
+
+    advice = "see whether it runs, and listens there"
 
     def __init__(self, server: ServerId, reason: str) -> None:
         super().__init__(f"server {server}: {reason}")
@@ -28,9 +41,13 @@ class UnreachableError(RaftError):
 class RefusedError(UnreachableError):
     """A server is there but will not talk to us: another cluster, another secret, another id."""
 
+    advice = "it will not change its mind: compare what both of you were told"
+
 
 class NotLeaderError(RaftError):
     """The one server that was asked does not lead; ``leader`` is who does, as far as it knows."""
+
+    advice = "ask the leader, or no server in particular"
 
     def __init__(self, server: ServerId, leader: ServerId | None) -> None:
         who = "knows of no leader" if leader is None else f"says that server {leader} leads"
@@ -42,9 +59,13 @@ class NotLeaderError(RaftError):
 class NoLeaderError(RaftError):
     """No leader was found in time; the message says what each server answered."""
 
+    advice = "nothing was done: try again, once a majority of the servers runs"
+
 
 class RejectedError(RaftError):
-    """The leader refused the request for what it says; asking again will not help."""
+    """The leader refused the request for what it says."""
+
+    advice = "asking again will not help: change the request"
 
 
 class OutcomeUnknownError(RaftError):
@@ -54,6 +75,8 @@ class OutcomeUnknownError(RaftError):
     send it again.
     """
 
+    advice = "read what became of it before doing it again"
+
 
 class DeclinedError(RaftError):
     """A server did not do what it was asked for; ``reason`` is its reason, ``detail`` its words.
@@ -61,13 +84,11 @@ class DeclinedError(RaftError):
     The reasons that pass by themselves are waited for until the request's time is up.
     """
 
-    advice: ClassVar[str] = ""
-    """What to do about it."""
     passes: ClassVar[bool] = False
     """Asking again may help."""
 
     def __init__(self, server: ServerId, reason: Refusal, detail: str) -> None:
-        super().__init__(f"server {server}: {detail}{self.advice and f' ({self.advice})'}")
+        super().__init__(f"server {server}: {detail}")
         self.server = server
         self.reason = reason
         self.detail = detail
@@ -111,8 +132,22 @@ class ImpossibleError(DeclinedError):
     """The change, or the target of the transfer, makes no sense as the members are."""
 
 
+class NotInTimeError(RaftError):
+    """What was waited for has not come; ``status`` was the last one seen, None if none was."""
+
+    advice = "wait on, or see in the status what is in the way"
+
+    def __init__(self, timeout: float | None, status: Status | None, why: str = "") -> None:
+        seen = why or (str(status) if status else "no server answered")
+        within = "" if timeout is None else f" within {timeout:g} s"
+        super().__init__(f"what was waited for did not come{within}; the last was: {seen}")
+        self.status = status
+
+
 class LaggingError(RaftError):
     """A new server did not catch up with the log in time. It stays a learner."""
+
+    advice = "see whether it runs and keeps up; then promote it, or remove it"
 
 
 class GivenUpError(DeclinedError):

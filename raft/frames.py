@@ -58,7 +58,7 @@ class RefusalReason(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Preamble:
-    """The first frame of a connection: who calls (``src``: 0 unless a peer), and whom it wants.
+    """The first frame of a connection: who calls (``src``: 0 unless a server), and whom it wants.
 
     ``address`` is where a peer listens itself, empty if it does not say.
     """
@@ -330,9 +330,10 @@ class ClientReply:
 class ServerState:
     """All of a server's state: the first observation, and again after some were lost.
 
-    ``entries`` starts at index ``first_index``. ``votes`` are the voters that granted a
-    candidate their vote. ``timer_deadline`` is in virtual seconds (0 with no timer armed).
-    ``snapshot_term`` is the term of the last entry before ``first_index``, 0 if there is none.
+    ``entries`` starts at index ``first_index``; of a long log it is the end. ``votes`` are the
+    voters that granted a candidate their vote. ``timer_deadline`` is in virtual seconds (0 with
+    no timer armed). ``snapshot_term`` is the term of the last entry before ``first_index``, 0 if
+    there is none.
     """
 
     server: ServerId
@@ -412,7 +413,26 @@ class Barrier:
     received: int
 
 
-Control = SetClock | FireTimer | Campaign | Barrier
+@dataclass(frozen=True, slots=True)
+class SetDisk:
+    """Let the disk fail like this from here on (``raft.storage.faulty``); ``delay`` is virtual.
+
+    A sync takes ``delay`` seconds more; no file grows on a ``full`` disk; ``fail_sync`` is the
+    fate of the next sync, ``tear`` that of the next write, and of the server.
+    """
+
+    delay: float
+    full: bool
+    fail_sync: bool
+    tear: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CutPower:
+    """Lose at once what is not synced, and end without a word."""
+
+
+Control = SetClock | FireTimer | Campaign | Barrier | SetDisk | CutPower
 
 Frame = (
     Preamble
@@ -427,4 +447,6 @@ Frame = (
     | FireTimer
     | Campaign
     | Barrier
+    | SetDisk
+    | CutPower
 )

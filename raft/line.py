@@ -50,16 +50,8 @@ class Line:
         call = Call(self._server, self._heard)
         try:
             await call.connect(self._address, self._identity)
-        except HandshakeError as error:
-            kind = UnreachableError if error.reason is RefusalReason.BUSY else RefusedError
-            raise kind(self._server, f"{self._address}: refused: {error.detail}") from None
-        except TimeoutError as error:
-            raise UnreachableError(self._server, str(error)) from None
-        except ConnectionRefusedError:
-            raise UnreachableError(self._server, f"{self._address}: nobody listens") from None
-        except OSError as error:
-            reason = f"{self._address}: {error.strerror or error}"
-            raise UnreachableError(self._server, reason) from None
+        except (HandshakeError, OSError) as error:
+            raise unreachable(self._server, self._address, error) from None
         except asyncio.CancelledError:
             raise RaftError("the client was closed") from None
         finally:
@@ -86,6 +78,21 @@ class Line:
             self._opening.cancel()
         if self._call is not None:
             self._call.close()
+
+
+def unreachable(
+    server: ServerId, address: str, error: HandshakeError | OSError
+) -> UnreachableError:
+    """Return what it means that ``raft.transport.connect`` failed."""
+    match error:
+        case HandshakeError():
+            kind = UnreachableError if error.reason is RefusalReason.BUSY else RefusedError
+            return kind(server, f"{address}: refused: {error.detail}")
+        case TimeoutError():
+            return UnreachableError(server, str(error))
+        case ConnectionRefusedError():
+            return UnreachableError(server, f"{address}: nobody listens")
+    return UnreachableError(server, f"{address}: {error.strerror or error}")
 
 
 class Call:

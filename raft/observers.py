@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from raft.core.core import Core
 from raft.core.events import ConfigurationChanged, CoreEvent
+from raft.core.messages import Index, Term
 from raft.frames import (
     FollowerProgress,
     Observation,
@@ -16,12 +17,19 @@ from raft.frames import (
     ServerState,
 )
 from raft.transport import Connection
-from raft.wire import encode
+from raft.wire import MAX_OBSERVATION, encode
+
+ENTRY_BYTES = 32
+"""What an entry takes in a frame beside its data, or less."""
+
+STATE_BYTES = MAX_OBSERVATION // 2
+"""So much of the log is shown to a new observer: the newest entries, for a frame has an end."""
 
 
 def server_state(core: Core, address: str) -> ServerState:
-    """Return all of the state of a server that listens at ``address``."""
+    """Return all of the state of a server that listens at ``address``, but of its log the end."""
     configuration = core.configuration
+    first = _first_shown(core)
     return ServerState(
         server=core.config.server,
         pid=os.getpid(),
@@ -30,8 +38,8 @@ def server_state(core: Core, address: str) -> ServerState:
         term=core.term,
         voted_for=core.voted_for,
         leader=core.leader,
-        first_index=core.log.first_index,
-        entries=core.log.entries(core.log.first_index, core.log.last_index),
+        first_index=first,
+        entries=core.log.entries(first, core.log.last_index),
         commit_index=core.commit_index,
         last_applied=core.last_applied,
         votes=tuple(sorted(core.votes)),
@@ -42,7 +50,7 @@ def server_state(core: Core, address: str) -> ServerState:
         timer_kind=core.timer_kind,
         timer_deadline=core.deadline,
         timer_interval=core.timer_interval,
-        snapshot_term=core.log.prev_term,
+        snapshot_term=core.log.term_at(first - 1) or Term(0),
         configuration=ConfigurationChanged(
             core.configuration_index,
             configuration.voters,
@@ -50,6 +58,16 @@ def server_state(core: Core, address: str) -> ServerState:
             configuration.learners,
         ),
     )
+
+
+def _first_shown(core: Core) -> Index:
+    index, left = core.log.last_index + 1, STATE_BYTES
+    while index > core.log.first_index:
+        left -= ENTRY_BYTES + len(core.log.entry(Index(index - 1)).data)
+        if left < 0:
+            break
+        index -= 1
+    return Index(index)
 
 
 class Observers:

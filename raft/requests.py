@@ -55,8 +55,6 @@ from raft.reads import MAX_WAITING, Reads, WaitingRead
 from raft.transport import Connection
 from raft.wire import encode
 
-MAX_COMMAND_BYTES = 128 * 1024
-
 _LOST = OutcomeUnknown("another leader's entry took its place in this server's log")
 _SKIPPED = OutcomeUnknown("a leader's snapshot stands for it by now, without its answer")
 _STOPPING = OutcomeUnknown("the server is shutting down")
@@ -119,7 +117,7 @@ class Requests:
             case Read(query, consistency):
                 self._read(client, query, consistency)
             case StatusQuery():
-                self._reply(client, self._status())
+                self._reply(client, self.status())
             case MembersQuery():
                 self._query_members(client)
             case ChangeMembers() as change:
@@ -131,7 +129,7 @@ class Requests:
             case ForgetLeader():
                 self._core.forget_leader()
                 self._go_on()
-                self._reply(client, self._status())
+                self._reply(client, self.status())
 
     def _reply(self, client: _Client, body: Reply) -> None:
         reply = ClientReply(client.request_id, body, self._core.configuration_index)
@@ -150,10 +148,7 @@ class Requests:
     # --- Commands --------------------------------------------------------------------------------
 
     def _propose(self, client: _Client, data: bytes) -> None:
-        if len(data) > MAX_COMMAND_BYTES:
-            too_long = f"the command has {len(data)} bytes; at most {MAX_COMMAND_BYTES} fit"
-            self._reply(client, Rejected(too_long))
-        elif (refusal := self._machine.check(data)) is not None:
+        if (refusal := self._machine.check(data)) is not None:
             self._reply(client, Rejected(refusal))
         else:
             index = self._core.propose(data, self._clock.now())
@@ -298,7 +293,8 @@ class Requests:
                 waiting.append((wanted, client))
         self._snapshots = waiting
 
-    def _status(self) -> Status:
+    def status(self) -> Status:
+        """Return the server's state in numbers."""
         core = self._core
         return Status(
             server=core.config.server,

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from raft.applying import Applier, SnapshotPolicy
+from raft.certificate import Certificate
 from raft.clock import VirtualClock
 from raft.core.config import Config
 from raft.core.core import Core
@@ -32,19 +33,25 @@ from raft.frames import (
     Campaign,
     ClientRequest,
     Control,
+    CutPower,
     FireTimer,
     SetClock,
+    SetDisk,
+    Status,
 )
 from raft.links import Links
+from raft.machine.base import MAX_COMMAND_BYTES as MAX_COMMAND_BYTES
 from raft.machine.base import StateMachine
+from raft.machine.guarded import Guarded
 from raft.machine.sessions import Sessions
 from raft.observers import Observers, server_state
-from raft.requests import MAX_COMMAND_BYTES as MAX_COMMAND_BYTES
 from raft.requests import Requests
 from raft.round_trips import RoundTrips
 from raft.saving import Saver
 from raft.storage.base import LogStore
+from raft.storage.faulty import FaultyDisk
 from raft.transport import Connection, Identity, Listener
+from raft.watching import Watchers
 
 _log = logging.getLogger(__name__)
 
@@ -53,31 +60,45 @@ _log = logging.getLogger(__name__)
 class ServerConfig:
     """How one server takes part in its cluster.
 
-    ``peers`` maps other members to ``host:port``, which counts more than what the cluster's
-    configuration says. ``listen`` is ``host:port``, port 0 for any free one; ``advertise`` is
-    where others reach this server, if not there. ``seed`` fixes the election timeouts (None:
-    drawn afresh). An ``attended`` server's time stands still until an observer sets its clock.
+    ``secret`` is the cluster's, and lets the server listen on loopback addresses only; or it is
+    the server's Certificate, and all connections are encrypted. ``listen`` is ``host:port``,
+    port 0 for any free one; by default it is this server's address in ``core``. ``advertise`` is
+    where others reach this server, if not there. ``peers`` maps other members to ``host:port``,
+    which counts more than what the cluster's configuration says. ``seed`` fixes the election
+    timeouts (None: drawn afresh). An ``attended`` server's time stands still until an observer
+    sets its clock. Raises ValueError without an address.
     """
 
     core: Config
     cluster: str
-    secret: bytes
-    listen: str
-    peers: Mapping[ServerId, str]
+    secret: bytes | Certificate
+    listen: str = ""
+    peers: Mapping[ServerId, str] = field(default_factory=dict)
     seed: int | None = None
     attended: bool = False
     advertise: str = ""
     snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
+
+    def __post_init__(self) -> None:
+        """Find the address to listen at."""
+        listen = self.listen or dict(self.core.addresses).get(self.core.server, "")
+        if not listen:
+            raise ValueError(
+                f"where does server {self.core.server} listen? Say it here, or in the "
+                "addresses of its Config"
+            )
+        object.__setattr__(self, "listen", listen)
 
 
 class Server:
     """A member of a cluster, from its start to its end.
 
     Around ``machine`` it puts the sessions of clients, whose commands it carries out once.
+    ``disk`` is the one below ``store`` whose faults an observer may command, if there is one.
 
     ``await start()`` opens the store and the port and returns the address; ``await run()``
     returns when :meth:`stop` or :meth:`leave` is called, and raises what made the server unable
-    to go on: StorageError, InvariantViolation, or whatever the state machine raised.
+    to go on: StorageError, InvariantViolation or StateMachineError.
     """
 
     def __init__(
@@ -86,10 +107,12 @@ class Server:
         store: LogStore,
         machine: StateMachine,
         rules: Rules | None = None,
+        disk: FaultyDisk | None = None,
     ) -> None:
         self._config = config
+        self._disk = disk
         self._store = store
-        machine = Sessions(machine)
+        machine = Sessions(Guarded(machine))
         self.clock = VirtualClock(rate=0.0 if config.attended else 1.0)
         self.core = self._recover(machine, rules)
         self.core.take_events()
@@ -117,6 +140,8 @@ class Server:
             take_snapshot=self._applier.want_snapshot,
             go_on=self._schedule_turn,
         )
+        self.watchers = Watchers()
+        """Those in this process who want to know what happens."""
         self._observers = Observers(lambda: server_state(self.core, self._address))
         self._barriers: list[tuple[Connection, Barrier]] = []
         self._address = ""
@@ -141,6 +166,10 @@ class Server:
             rules,
             recovered.snapshot,
         )
+
+    def status(self) -> Status:
+        """Return the server's state in numbers."""
+        return self._requests.status()
 
     # --- Life ------------------------------------------------------------------------------
 
@@ -195,6 +224,7 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         self._requests.close()
+        self.watchers.close()
         self._links.close()
         self._listener.close()
         self._saver.close()
@@ -238,6 +268,7 @@ class Server:
         """Tell observers what happened in the core since the last time, and return it."""
         events = self.core.take_events()
         self._observers.publish(events, self.clock.now())
+        self.watchers.publish(events)
         return events
 
     def _work_off(self, ready: Ready) -> None:
@@ -333,6 +364,8 @@ class Server:
                     self._schedule_turn()
                 self._armed_for = None
                 self._arm_timer()
+                if self._disk is not None:
+                    self._disk.follow(self.clock)
             case FireTimer():
                 self._guarded(lambda: self.core.tick(max(self.clock.now(), self.core.deadline)))
                 self._schedule_turn()
@@ -342,6 +375,16 @@ class Server:
             case Barrier():
                 self._barriers.append((connection, control))
                 self._schedule_turn()
+            case SetDisk() | CutPower():
+                self._befall(connection, control)
+
+    def _befall(self, connection: Connection, control: SetDisk | CutPower) -> None:
+        if self._disk is None:
+            connection.close("this server's disk does not fail on command")
+        elif isinstance(control, SetDisk):
+            self._disk.rig(control.delay, control.full, control.fail_sync, control.tear)
+        else:
+            self._disk.cut_power()
 
     def _campaign(self) -> None:
         self.core.campaign(self.clock.now())

@@ -8,12 +8,16 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from raft.core.rules import Rules
+from raft.machine.base import StateMachineError
 from raft.machine.kv import KeyValue
 from raft.printable import printable
 from raft.server import Server, ServerConfig
 from raft.storage.base import StorageError
+from raft.storage.faulty import FaultyDisk
 from raft.storage.wal import Wal
 
 STOPPED, FAILED, STORAGE_UNUSABLE = 0, 1, 3
@@ -29,36 +33,56 @@ class _OneLine(logging.Formatter):
         return printable(super().format(record))
 
 
-def serve(config: ServerConfig, data: Path) -> int:
+def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
     """Run a server until it is told to stop (SIGTERM, SIGINT) and return the exit status.
 
     A leader hands its leadership over first; a second signal stops it at once.
     The first line on standard output says, as JSON, who listens where; everything else is
-    logged to standard error. An attended server also stops when its standard input ends.
+    logged to standard error. An attended server also stops when its standard input ends, has
+    a disk that fails when an observer says so, and may break rules (``raft.testing.catalogue``)
+    that are named in ``broken``.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if config.attended:
         _die_with_parent()
+    disk = FaultyDisk() if config.attended else None
+    rules, store = _rules(broken)
     try:
-        wal = Wal(data, config.cluster, config.core.server, members=config.core.members)
+        me = config.core.server
+        wal = store(data, config.cluster, me, disk, members=config.core.members)
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
     try:
-        server = Server(config, wal, KeyValue())
+        server = Server(config, wal, KeyValue(), rules, disk)
         _report_recovery(server, wal)
         return asyncio.run(_run(server, config))
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
+    except StateMachineError as error:
+        _log.critical(
+            "server %d cannot go on: %s", config.core.server, error, exc_info=error.__cause__
+        )
+        return FAILED
     except Exception:
-        # A bug, in Raft or in the state machine: to go on could break a promise.
+        # A bug: to go on could break a promise.
         _log.critical("server %d cannot go on", config.core.server, exc_info=True)
         return FAILED
     finally:
         wal.close()
+
+
+def _rules(broken: Sequence[str]) -> tuple[Rules, type[Wal]]:
+    if not broken:
+        return Rules(), Wal
+    from raft.testing import catalogue
+
+    _log.warning("broken on purpose: %s", ", ".join(broken))
+    found = catalogue.broken(broken)
+    return found.rules, found.store
 
 
 def _report_recovery(server: Server, wal: Wal) -> None:

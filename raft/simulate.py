@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from raft.testing.sim.scenario import MOST_SERVERS, SHORT
 
@@ -13,7 +12,11 @@ with it: the same seed is the same run, event for event. When the faults are ove
 must recover. All promises of Raft are checked after every event.
 
 A seed that fails is shrunk to few faults and few operations, and printed as one command that
-repeats it, with the end of its story. Exit status: 0 nothing is wrong, 1 something is.
+repeats it, with the end of its story.
+
+Exit status: 0 nothing is wrong; 1 a promise is broken; 2 the command is; 3 not all seeds were
+judged, because a process of --jobs was killed; 130 the same, because of Ctrl-C. In the last two
+cases what was judged is reported, and which seeds were not.
 """
 
 
@@ -50,7 +53,7 @@ def main(options: argparse.Namespace) -> int:
 # --- What the options say --------------------------------------------------------------------
 
 
-def _seeds(text: str) -> Sequence[int]:
+def _seeds(text: str) -> range:
     first, dots, last = text.partition("..")
     try:
         seeds = range(int(first), int(last if dots else first) + 1)

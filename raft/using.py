@@ -7,6 +7,7 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import TypeVar
 
 from raft.client import Raft
 from raft.codec import DecodeError
@@ -14,11 +15,21 @@ from raft.core.messages import ServerId
 from raft.errors import RaftError, RefusedError, UnreachableError
 from raft.frames import Consistency, Members, Status
 from raft.machine.kv import (
+    NOTHING,
+    Answer,
+    Append,
+    Cas,
     Command,
     Delete,
     Done,
+    Failed,
     Get,
+    Increment,
+    Number,
+    Pairs,
     Put,
+    Query,
+    Scan,
     TooLongError,
     Value,
     decode_answer,
@@ -26,6 +37,8 @@ from raft.machine.kv import (
     encode_query,
 )
 from raft.printable import printable
+
+Kind = TypeVar("Kind", bound=Answer)
 
 
 class CannotError(Exception):
@@ -48,28 +61,82 @@ def use(raft: Raft, options: Namespace) -> None:
         raise CannotError(f"the cluster's answer makes no sense: {error}") from None
 
 
+# --- Keys and values -------------------------------------------------------------------------
+
+
 async def _put(raft: Raft, options: Namespace) -> None:
-    await _change(raft, options, Put(options.key, options.value))
+    if options.new:
+        await _swap(raft, options, NOTHING)
+    else:
+        await _change(raft, options, Put(options.key, options.value), Done)
 
 
 async def _delete(raft: Raft, options: Namespace) -> None:
-    await _change(raft, options, Delete(options.key))
+    await _change(raft, options, Delete(options.key), Done)
 
 
-async def _change(raft: Raft, options: Namespace, command: Command) -> None:
-    answer = decode_answer(await raft.propose(encode_command(command), options.timeout))
-    if answer != Done():
+async def _cas(raft: Raft, options: Namespace) -> None:
+    await _swap(raft, options, Value(True, options.expected))
+
+
+async def _append(raft: Raft, options: Namespace) -> None:
+    await _change(raft, options, Append(options.key, options.value), Number)
+
+
+async def _incr(raft: Raft, options: Namespace) -> None:
+    command = Increment(options.key, options.amount)
+    print((await _change(raft, options, command, Number)).number)
+
+
+async def _swap(raft: Raft, options: Namespace, expected: Value) -> None:
+    command = encode_command(Cas(options.key, expected, options.value))
+    data = await raft.propose(command, options.timeout)
+    if decode_answer(data) == Done():
+        return
+    held, key = _wanted(data, Value), printable(options.key)
+    raise CannotError(f"{key} holds {printable(held.value)}" if held.found else _no_key(key))
+
+
+def _no_key(key: str) -> str:
+    return f"there is no key {key}"
+
+
+async def _change(raft: Raft, options: Namespace, command: Command, wanted: type[Kind]) -> Kind:
+    return _wanted(await raft.propose(encode_command(command), options.timeout), wanted)
+
+
+def _wanted(data: bytes, wanted: type[Kind]) -> Kind:
+    answer = decode_answer(data)
+    if isinstance(answer, Failed):
+        raise CannotError(answer.detail)
+    if not isinstance(answer, wanted):
         raise CannotError(f"the cluster answered {answer}")
+    return answer
+
+
+async def _ask(raft: Raft, options: Namespace, query: Query, wanted: type[Kind]) -> Kind:
+    consistency = Consistency[options.consistency]
+    asked = raft.read(encode_query(query), options.timeout, consistency=consistency)
+    return _wanted(await asked, wanted)
+
+
+async def _scan(raft: Raft, options: Namespace) -> None:
+    """Print page after page; each is from one moment, but not all from the same."""
+    start, left = b"", options.limit
+    while True:
+        page = await _ask(raft, options, Scan(options.prefix, start, left), Pairs)
+        for pair in page.pairs:
+            print(f"{printable(pair.key)}\t{printable(pair.value)}")
+        left = max(0, left - len(page.pairs))
+        if not page.more or (options.limit and not left):
+            return
+        start = page.pairs[-1].key + b"\0"  # the very next key that can be
 
 
 async def _get(raft: Raft, options: Namespace) -> None:
-    query = encode_query(Get(options.key))
-    consistency = Consistency[options.consistency]
-    answer = decode_answer(await raft.read(query, options.timeout, consistency=consistency))
-    if not isinstance(answer, Value):
-        raise CannotError(f"the cluster answered {answer}")
+    answer = await _ask(raft, options, Get(options.key), Value)
     if not answer.found:
-        raise CannotError(f"there is no key {printable(options.key)}")
+        raise CannotError(_no_key(printable(options.key)))
     if sys.stdout.isatty():
         print(printable(answer.value))
     else:
@@ -188,7 +255,7 @@ async def _add(raft: Raft, options: Namespace) -> None:
         print(f"server {server} is a learner", flush=True)
         if not options.learner:
             print("waiting until it has the log", flush=True)
-            members = await raft.add_voter(server, address, options.timeout)
+            members = await raft.add(server, address, options.timeout)
             print(f"server {server} is a voter")
     _print_members(members)
 
@@ -211,6 +278,10 @@ _OPERATIONS = {
     "put": _put,
     "get": _get,
     "delete": _delete,
+    "cas": _cas,
+    "append": _append,
+    "incr": _incr,
+    "scan": _scan,
     "status": _status,
     "members": _members,
     "add": _add,

@@ -32,7 +32,7 @@ MAX_FRAME = 1024 * 1024
 """Bytes of the largest frame a server accepts. An AppendEntries carries half of it in entries."""
 
 MAX_OBSERVATION = 64 * 1024 * 1024
-"""Bytes of the largest frame an observer accepts: a ServerState holds the whole log."""
+"""Bytes of the largest frame an observer accepts: a ServerState holds the log."""
 
 _FRAMES: UnionCodec[Frame] = UnionCodec(load_schema("raft").Envelope, Frame)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from raft.printable import printable
-from raftviz.command_text import DURATION, MAX_ECHO, RATE, read_duration, read_rate
+from raftviz.command.text import DURATION, MAX_ECHO, RATE, read_duration, read_rate
 from raftviz.lab.api import MAX_SERVERS, LabClient, LabError, LabOptions
 
 if TYPE_CHECKING:

@@ -9,12 +9,20 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from raft.printable import printable
-from raftviz.command_text import MAX_ECHO, format_duration
+from raftviz.command.text import MAX_ECHO, format_duration
 from raftviz.commands import Expect, Wait
 from raftviz.lab.api import Lab
 from raftviz.model.as_json import event_json
 from raftviz.model.conditions import Condition, ConditionError
-from raftviz.model.events import Event, ServerExited, Warned
+from raftviz.model.events import (
+    DiskDamaged,
+    Event,
+    RuleBroken,
+    RuleMended,
+    ServerExited,
+    Warned,
+)
+from raftviz.model.fault_words import broken_text
 from raftviz.model.invariants import Invariants
 from raftviz.model.view import ClusterView
 from raftviz.model.words import clock_text, describe, duration_text
@@ -24,6 +32,10 @@ PASSED, FAILED, UNUSABLE = 0, 1, 2
 """Exit statuses: all held; something did not, or was refused; nothing was carried out."""
 
 
+_NEWS = (Warned, RuleBroken, RuleMended, DiskDamaged)
+"""What a person should hear of whatever the script says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """Where a play is written: ``words`` for a person, ``events`` (if wanted) as JSON lines."""
@@ -31,10 +43,10 @@ class Transcript:
     words: TextIO
     events: TextIO | None = None
 
-    def event(self, event: Event) -> None:
-        """Write an event, if that is wanted."""
+    def event(self, event: Event, view: ClusterView) -> None:
+        """Write an event after which the cluster looks like this, if that is wanted."""
         if self.events is not None:
-            print(event_json(event), file=self.events, flush=True)
+            print(event_json(event, view.broken), file=self.events, flush=True)
 
     def say(self, text: str) -> None:
         """Write a line for a person."""
@@ -99,11 +111,13 @@ class Headless:
         properties = " ".join(f"{'✗' if status[p] else '✓'} {p.word}" for p in status)
         safe = not self.invariants.broken
         verdict = "passed" if passed and safe else "FAILED"
-        self._say(f"{verdict} · safety {properties}")
+        broken = f" · BROKEN ON PURPOSE: {broken_text(self.view.broken)}" * bool(self.view.broken)
+        self._say(f"{verdict} · safety {properties}{broken}")
         return PASSED if passed and safe else FAILED
 
     def _say(self, text: str) -> None:
-        self._transcript.say(f"{clock_text(self._now())}  {text}")
+        broken = "!broken! " if self.view.broken else ""
+        self._transcript.say(f"{clock_text(self._now())}  {broken}{text}")
 
     def _now(self) -> float:
         return self.view.clock.now(time.monotonic())
@@ -117,14 +131,14 @@ class Headless:
             self._heard.set()
 
     def _hear(self, event: Event) -> None:
-        self._transcript.event(event)
-        if isinstance(event.what, Warned) or (
+        if isinstance(event.what, _NEWS) or (
             isinstance(event.what, ServerExited) and not event.what.expected
         ):
             self._say(describe(event, self.view))
         for violation in self.invariants.apply(event, self.view):
             self._say(f"{violation.property.value} is violated: {violation.text}")
         self.view.apply(event)
+        self._transcript.event(event, self.view)
         if self._watch is not None:
             # After every single event: what a condition waits for may last no longer.
             self._watch.look(self.view)

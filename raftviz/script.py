@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from raft.core.messages import ServerId
 from raft.printable import printable
-from raftviz.command_text import MAX_ECHO
+from raftviz.command.text import MAX_ECHO
 from raftviz.commands import Command, CommandError, Expect, ViewerCommand, is_blank, parse
 from raftviz.model.conditions import Condition, ConditionError
 from raftviz.model.events import Event, LabStarted

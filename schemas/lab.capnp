@@ -90,6 +90,19 @@ struct Event {
     snapshotSent @36 :Observe.SnapshotSent;
     snapshotInstalled @37 :Observe.SnapshotInstalled;
     transferChanged @38 :Observe.TransferChanged;
+
+    # What is done to servers, and asked of the cluster
+    diskChanged @39 :DiskChanged;
+    diskDamaged @40 :DiskDamaged;
+    powerCut @41 :PowerCut;
+    serverClockChanged @42 :ServerClockChanged;
+    ruleBroken @43 :RuleBroken;
+    ruleMended @44 :RuleMended;
+    serverAdded @45 :ServerAdded;
+    serverRemoved @46 :ServerRemoved;
+    loadChanged @47 :LoadChanged;
+    loadMeasured @48 :LoadMeasured;
+    chaosChanged @49 :ChaosChanged;
   }
 }
 
@@ -216,4 +229,92 @@ struct OperationReturned {
   found @2 :Bool;
   value @3 :Data;
   detail @4 :Text;
+}
+
+# --- What is done to servers, and asked of the cluster --------------------------------------
+
+struct DiskChanged {
+  # How a server's disk fails from here on; all zero: it is in order.
+
+  server @0 :UInt64;
+  delay @1 :Float64;
+  # Virtual seconds that each sync takes longer.
+  full @2 :Bool;
+  # No file grows.
+  failsSync @3 :Bool;
+  # The next sync fails.
+  tears @4 :Bool;
+  # The power fails in the middle of the next write.
+}
+
+struct DiskDamaged {
+  # Something happened to what a dead server has on its disk.
+
+  server @0 :UInt64;
+  what @1 :Text;
+}
+
+struct PowerCut {
+  # A server's power is cut: what it has not synced is lost with its process.
+
+  server @0 :UInt64;
+}
+
+struct ServerClockChanged {
+  # A server's clock runs factor times as fast as the cluster's.
+
+  server @0 :UInt64;
+  factor @1 :Float64;
+}
+
+struct RuleBroken {
+  # A server breaks a rule of Raft on purpose from its next start on.
+
+  server @0 :UInt64;
+  rule @1 :Text;
+}
+
+struct RuleMended {
+  server @0 :UInt64;
+  rule @1 :Text;
+}
+
+struct ServerAdded {
+  # The laboratory has one more server.
+
+  server @0 :UInt64;
+}
+
+struct ServerRemoved {
+  # It left the cluster, and its process has ended.
+
+  server @0 :UInt64;
+}
+
+struct LoadChanged {
+  # Clients of the laboratory's own work on the cluster as this command says; empty: none do.
+
+  text @0 :Text;
+}
+
+struct LoadMeasured {
+  # How the load's operations went that ended within the last seconds.
+
+  seconds @0 :Float64;
+  # All times are virtual.
+  ok @1 :UInt64;
+  failed @2 :UInt64;
+  unknown @3 :UInt64;
+  waiting @4 :UInt64;
+  # Still under way.
+  p50 @5 :Float64;
+  p90 @6 :Float64;
+  p99 @7 :Float64;
+  # Latencies of those that were ok; 0 if there were none.
+}
+
+struct ChaosChanged {
+  # Faults come at random, as this command says; empty: no more.
+
+  text @0 :Text;
 }

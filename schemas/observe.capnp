@@ -253,3 +253,16 @@ struct Barrier {
   token @0 :UInt64;
   received @1 :UInt64;
 }
+
+struct SetDisk {
+  # From now on the disk fails like this; all zero: it is in order.
+
+  delay @0 :Float64;
+  # Virtual seconds that each sync takes longer.
+  full @1 :Bool;
+  # No file grows.
+  failSync @2 :Bool;
+  # The next sync fails.
+  tear @3 :Bool;
+  # The power fails in the middle of the next write.
+}

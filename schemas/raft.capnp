@@ -42,6 +42,11 @@ struct Envelope {
     installSnapshotReply @19 :Messages.InstallSnapshotReply;
     readIndex @20 :Messages.ReadIndex;
     readIndexReply @21 :Messages.ReadIndexReply;
+
+    # From an observer, too
+    setDisk @22 :Observe.SetDisk;
+    cutPower @23 :Void;
+    # Lose at once what is not synced, and end without a word.
   }
 }
 
@@ -53,7 +58,7 @@ struct Preamble {
   caller @2 :UInt16;
   # 0 peer, 1 client, 2 observer.
   src @3 :UInt64;
-  # The caller's server id; 0 unless it is a peer.
+  # The caller's server id; 0 if it is none. A server may call as a client or an observer, too.
   dst @4 :UInt64;
   # The server it wants.
   nonce @5 :Data;

@@ -113,6 +113,7 @@ def test_the_model_does_no_io() -> None:
 
 def test_the_command_language_does_no_io() -> None:
     assert offenders("raftviz.commands", IO) == []
+    assert offenders("raftviz.command", IO) == []
 
 
 def test_the_screen_knows_the_lab_by_its_client_alone() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from raft.secret import write_secret
 from raftviz import lesson
 from tests.bench.terminal import Explorer
 
@@ -67,21 +68,94 @@ def test_the_scenario_runs(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
-def test_the_librarys_servers_serve(tmp_path: Path) -> None:
-    script = block("sh", "raft serve")
-    for documented, free in zip((7001, 7002, 7003), free_ports(3), strict=True):
-        assert f":{documented}" in script
-        script = script.replace(f":{documented}", f":{free}")
-    finished = run(["bash", "-e", "-c", script + "wait"], tmp_path)
+def with_free_ports(*texts: str) -> list[str]:
+    """The same texts, with ports that nobody uses in the place of 7001 and those that follow."""
+    numbers = sorted({number for text in texts for number in re.findall(r":(70\d\d)\b", text)})
+    assert numbers
+    ports = dict(zip(numbers, free_ports(len(numbers)), strict=True))
+    return [re.sub(r":(70\d\d)\b", lambda found: f":{ports[found[1]]}", text) for text in texts]
+
+
+def test_the_librarys_servers_serve_and_the_cluster_grows(tmp_path: Path) -> None:
+    begin, grow = with_free_ports(block("sh", "raft secret"), block("sh", "raft promote"))
+    script = f"{begin}\necho ---\n{grow}\nkill $(jobs -p)\nwait"
+    finished = run(["bash", "-e", "-c", script], tmp_path)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    assert "hello" in finished.stdout
-    assert re.search(r"^\d +127\.0\.0\.1:\d+ +leader ", finished.stdout, flags=re.M)
+    before, after = finished.stdout.split("---")
+    assert "hello" in before
+    assert re.search(r"^\d +127\.0\.0\.1:\d+ +leader ", before, flags=re.M)
+    assert "server 4 leads" in after
+    status = after[after.rindex("server  address") :].splitlines()[1:]
+    roles = {row.split()[0]: row.split()[2] for row in status if row[:1].isdigit()}
+    assert roles["4"] == "leader"
+    assert roles["5"] == "follower"
+    assert {row.split(maxsplit=10)[10] for row in status if row[:1] in "2345"} == {"2 3 4 5"}
 
 
-def test_the_embedding_program_runs(tmp_path: Path) -> None:
-    program = block("python", "import asyncio")
-    finished = run([sys.executable, "-W", "error", "-"], tmp_path, program)
-    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "b'40' b'42'\n", "")
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def type_into(process: subprocess.Popen[str], text: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(text + "\n")
+    process.stdin.flush()
+
+
+def test_the_replicated_application(tmp_path: Path) -> None:
+    """Three processes, one of them killed and started again."""
+    program = block("python", "class Seats")
+    assert len(program.splitlines()) <= 40
+    (tmp_path / "seats.py").write_text(with_free_ports(program)[0])
+    write_secret(tmp_path / "demo.secret")
+
+    def start(me: int) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-W", "error", "seats.py", str(me)]
+        return subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, text=True)
+
+    one, two, three = running = [start(me) for me in (1, 2, 3)]
+    try:
+        type_into(one, "A7 Ann")
+        assert line_of(one) == "A7 belongs to Ann"
+        type_into(two, "A7 Bob")
+        assert line_of(two) == "A7 belongs to Ann"
+        one.kill()
+        type_into(three, "B1 Cid")
+        assert line_of(three) == "B1 belongs to Cid"
+        one.wait()
+        running.append(again := start(1))
+        type_into(again, "B1 Ann")
+        assert line_of(again) == "B1 belongs to Cid"
+        for process in (again, two, three):
+            type_into(process, "")
+        assert [process.wait(60) for process in (again, two, three)] == [0, 0, 0]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+def test_the_log_store(tmp_path: Path) -> None:
+    (program,) = with_free_ports(block("python", "class SqliteStore:"))
+    (tmp_path / "sqlite_store.py").write_text(program)
+    said = []
+    for _ in range(2):
+        finished = run([sys.executable, "-W", "error", "sqlite_store.py"], tmp_path)
+        assert (finished.returncode, finished.stderr) == (0, "")
+        said.append(finished.stdout)
+    assert said == ["Holds(value=b'')\n", "Holds(value=b'remembered')\n"]
+
+
+def test_the_test_of_the_log_store(tmp_path: Path) -> None:
+    (tmp_path / "sqlite_store.py").write_text(block("python", "class SqliteStore:"))
+    test = block("python", "class TestSqliteStore")
+    assert len(re.findall(r"^.*\S", test, flags=re.M)) == 5
+    (tmp_path / "test_sqlite_store.py").write_text(test)
+    finished = run(["pytest", "-q", "-W", "error", "-p", "no:cacheprovider"], tmp_path)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert re.search(r"^\d\d passed", finished.stdout, flags=re.M)
 
 
 @pytest.mark.parametrize("command", block("sh", "raftviz lesson").splitlines())

@@ -31,7 +31,7 @@ class Election:
         self._state = state
         state.enter_term(state.rules.next_term(state.term))
         state.role = Role.CANDIDATE
-        state.voted_for = state.me
+        state.remember(state.term, state.me)
         state.emit(RoleChanged(state.role, state.term, reason))
         state.arm_election_timer(now)
         transfer = reason is RoleReason.TRANSFER

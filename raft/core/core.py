@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from random import Random
+from typing import Final
 
 from raft.core.candidate import Election, PreElection
 from raft.core.config import Config
@@ -61,6 +62,8 @@ from raft.core.state import State
 
 __all__ = ["Config", "Core", "Ready", "Refusal", "Refused"]
 
+_NOTHING_TO_STORE: Final = (None, None, False, Index(0), ())
+_NOTHING_TO_APPLY: Final = (Index(0), ())
 _NOT_LEADER = Refused(Refusal.NOT_LEADER, "this server does not lead")
 
 
@@ -259,10 +262,11 @@ class Core:
 
     def persisted(self, number: int, now: float) -> None:
         """Note that what Ready ``number`` wanted stored is on disk, in whatever order."""
-        self._state.saves.completed(number)
+        done = self._state.saves.completed(number)
         self._state.end_recovery_if_over()
-        self._lead_if_elected(now)
-        self._advance_commit(now)
+        if done:
+            self._lead_if_elected(now)
+            self._advance_commit(now)
 
     def applied(self, index: Index) -> None:
         """Note that the state machine has applied everything up to ``index``."""
@@ -297,28 +301,27 @@ class Core:
         if message.dst != state.me or message.src == state.me:
             state.ignore(message, "it is not from another server to this one")
             return
-        match message:
-            case RequestPreVote() | RequestVote() if state.recovering:
-                state.ignore(message, UNFIT_TO_VOTE)
-                return
-            case RequestPreVote():
-                self._on_request_pre_vote(message, now)
-                return
-            case RequestVote() if refuse_if_disruptive(state, message, now):
-                return
+        if state.recovering and isinstance(message, RequestPreVote | RequestVote):
+            state.ignore(message, UNFIT_TO_VOTE)
+            return
+        if isinstance(message, RequestPreVote):
+            self._on_request_pre_vote(message, now)
+            return
+        if isinstance(message, RequestVote) and refuse_if_disruptive(state, message, now):
+            return
         # All servers: a higher term makes this server a follower in that term (§5.1).
         if self.rules.is_newer_term(message.term, state.term):
             state.enter_term(message.term)
             self._become_follower(RoleReason.HIGHER_TERM, now)
         match message:
-            case RequestVote():
-                on_request_vote(state, message, now)
             case AppendEntries():
                 if self.rules.is_stale_request(message.term, state.term):
                     refuse_append(state, message)
                 else:
                     self._follow(message, now)
                     on_append_entries(state, message)
+            case RequestVote():
+                on_request_vote(state, message, now)
             case InstallSnapshot():
                 if self.rules.is_stale_request(message.term, state.term):
                     refuse_snapshot(state, message)
@@ -338,15 +341,15 @@ class Core:
             state.ignore(message, f"it is of term {message.term}, which is over")
             return
         match message:
+            case AppendEntriesReply() if self._leadership is not None:
+                self._leadership.on_append_reply(message, now)
+                self._advance_commit(now)
             case RequestVoteReply() if self._election is not None:
                 self._election.on_reply(message)
                 self._lead_if_elected(now)
             case RequestPreVoteReply() if self._pre_election is not None:
                 self._pre_election.on_reply(message)
                 self._elect_if_hopeful(now)
-            case AppendEntriesReply() if self._leadership is not None:
-                self._leadership.on_append_reply(message, now)
-                self._advance_commit(now)
             case InstallSnapshotReply() if self._leadership is not None:
                 self._leadership.on_snapshot_reply(message, now)
                 self._advance_commit(now)
@@ -368,7 +371,8 @@ class Core:
         state = self._state
         if self._leadership is not None:
             raise state.violation(f"S{message.src} also leads term {state.term}")
-        self._become_follower(RoleReason.LEADER_EXISTS, now)
+        if state.role is not Role.FOLLOWER:
+            self._become_follower(RoleReason.LEADER_EXISTS, now)
         state.hear(message.src, now)
 
     def _on_snapshot(self, message: InstallSnapshot, now: float) -> None:
@@ -381,7 +385,7 @@ class Core:
         self._handed_to_apply = max(self._handed_to_apply, snapshot.index)
         term = self.rules.term_after_snapshot(snapshot, self.term)
         if term != self.term:
-            self._state.term = term
+            self._state.remember(term, self.voted_for)
 
     def _on_request_pre_vote(self, message: RequestPreVote, now: float) -> None:
         term = self.rules.term_after_pre_vote(message.term, self.term)
@@ -432,12 +436,10 @@ class Core:
             state.arm_election_timer(now)
 
     def _advance_commit(self, now: float) -> None:
-        if self._leadership is None:
-            return
-        self._leadership.advance_commit(now)
-        if self._leadership.removed:
+        leadership = self._leadership
+        if leadership is not None and leadership.advance_commit(now) and leadership.removed:
             # The others must learn that the change which removed this server is committed.
-            self._leadership.send_last_appends(now)
+            leadership.send_last_appends(now)
             self._become_follower(RoleReason.REMOVED, now)
 
     # --- Output ----------------------------------------------------------------------------------
@@ -447,40 +449,47 @@ class Core:
         state, saves, outbox = self._state, self._state.saves, self._state.outbox
         if self._leadership is not None:
             self._leadership.send_appends(now)
-        hard_state = state.hard_state
-        first_committed = self.rules.next_to_apply(self._handed_to_apply)
-        new = state.commit_index > self._handed_to_apply
-        committed = state.log.entries(first_committed, state.commit_index) if new else ()
+        to_store = saves.unsaved(state.hard_state, state.log.last_index)
+        to_apply = state.commit_index > self._handed_to_apply
         if not (
-            hard_state != saves.hard_state
-            or saves.unsaved(state.log.last_index)
-            or outbox.messages
-            or outbox.after_persist
-            or committed
-            or outbox.read_states
+            to_store or to_apply or outbox.messages or outbox.after_persist or outbox.read_states
         ):
             return None
         self._ready_number += 1
-        new_hard_state = hard_state if hard_state != saves.hard_state else None
-        snapshot, restore = saves.snapshot, saves.restore
-        first_index, rewrite = saves.take(self._ready_number, hard_state, state.log.last_index)
-        entries = state.log.entries(first_index, state.log.last_index)
         ready = Ready(
-            number=self._ready_number,
-            hard_state=new_hard_state,
-            snapshot=snapshot,
-            restore=restore,
-            first_index=first_index if entries or rewrite else Index(0),
-            entries=entries,
-            messages=tuple(outbox.messages),
-            messages_after_persist=tuple(outbox.after_persist),
-            first_committed=first_committed,
-            committed_entries=committed,
-            read_states=tuple(outbox.read_states),
+            self._ready_number,
+            *(self._take_unsaved() if to_store else _NOTHING_TO_STORE),
+            tuple(outbox.messages),
+            tuple(outbox.after_persist),
+            *(self._take_committed() if to_apply else _NOTHING_TO_APPLY),
+            tuple(outbox.read_states),
         )
-        self._handed_to_apply = max(self._handed_to_apply, state.commit_index)
         outbox.messages, outbox.after_persist, outbox.read_states = [], [], []
         return ready
+
+    def _take_unsaved(
+        self,
+    ) -> tuple[HardState | None, Snapshot | None, bool, Index, tuple[Entry, ...]]:
+        state, saves = self._state, self._state.saves
+        hard_state = state.hard_state if state.hard_state != saves.hard_state else None
+        snapshot, restore = saves.snapshot, saves.restore
+        first_index, rewrite = saves.take(
+            self._ready_number, state.hard_state, state.log.last_index
+        )
+        entries = state.log.entries(first_index, state.log.last_index)
+        return (
+            hard_state,
+            snapshot,
+            restore,
+            first_index if entries or rewrite else Index(0),
+            entries,
+        )
+
+    def _take_committed(self) -> tuple[Index, tuple[Entry, ...]]:
+        state = self._state
+        first_index = self.rules.next_to_apply(self._handed_to_apply)
+        self._handed_to_apply = state.commit_index
+        return first_index, state.log.entries(first_index, state.commit_index)
 
     def take_events(self) -> list[CoreEvent]:
         """Return what happened since the last call, in order."""

@@ -8,9 +8,9 @@ state, knows the server exactly.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from raft.core.messages import Entry, Index, ServerId, Term, VoteOutcome
+from raft.core.value import value
 
 
 class Role(enum.IntEnum):
@@ -55,7 +55,7 @@ class RoleReason(enum.IntEnum):
     """A leader is no longer a member: the change that removed it is committed (§6)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RoleChanged:
     """The server took a role. ``term`` is its current term from here on."""
 
@@ -64,14 +64,14 @@ class RoleChanged:
     reason: RoleReason
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TermChanged:
     """currentTerm rose; the vote of the old term is void."""
 
     term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class VoteCast:
     """The server decided on a RequestVote. Granted: votedFor is now the candidate."""
 
@@ -80,7 +80,7 @@ class VoteCast:
     outcome: VoteOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class VoteReceived:
     """A candidate counted a reply (its own vote first)."""
 
@@ -89,7 +89,7 @@ class VoteReceived:
     outcome: VoteOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeaderChanged:
     """The server learnt who leads the term, or (None) that it does not know."""
 
@@ -97,7 +97,7 @@ class LeaderChanged:
     leader: ServerId | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimerArmed:
     """The one timer fires at ``deadline`` (virtual seconds), ``interval`` after it was armed."""
 
@@ -106,7 +106,7 @@ class TimerArmed:
     interval: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntriesAppended:
     """Entries were added at the end of the log, the first at ``first_index``."""
 
@@ -114,28 +114,28 @@ class EntriesAppended:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EntriesTruncated:
     """The entries from ``from_index`` on were removed: they conflict with the leader's (§5.3)."""
 
     from_index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CommitAdvanced:
     """commitIndex rose to ``index``."""
 
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Applied:
     """lastApplied rose to ``index``."""
 
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ProgressChanged:
     """What the leader knows of one follower: nextIndex and matchIndex."""
 
@@ -144,7 +144,7 @@ class ProgressChanged:
     match_index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageIgnored:
     """A message changed nothing, and why."""
 
@@ -153,7 +153,7 @@ class MessageIgnored:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PreVoteCast:
     """The server said whether it would vote for a candidate in ``election_term``."""
 
@@ -162,7 +162,7 @@ class PreVoteCast:
     outcome: VoteOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PreVoteReceived:
     """A pre-candidate counted an answer (its own first)."""
 
@@ -171,7 +171,7 @@ class PreVoteReceived:
     outcome: VoteOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ConfigurationChanged:
     """Who belongs to the cluster, by the entry at ``index`` (0: from the beginning).
 
@@ -184,7 +184,7 @@ class ConfigurationChanged:
     learners: tuple[ServerId, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LogCompacted:
     """A snapshot up to ``index`` was taken; the log starts at ``first_index`` now (§7)."""
 
@@ -193,7 +193,7 @@ class LogCompacted:
     first_index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SnapshotSent:
     """A leader sent a follower the bytes of a snapshot from ``offset`` on, ``size`` in all."""
 
@@ -203,7 +203,7 @@ class SnapshotSent:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SnapshotInstalled:
     """A leader's snapshot up to ``index`` replaced this server's state.
 
@@ -215,7 +215,7 @@ class SnapshotInstalled:
     retained: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TransferChanged:
     """A leader hands its leadership to ``target`` (None: no longer)."""
 

@@ -38,7 +38,7 @@ def on_request_vote(state: State, request: RequestVote, now: float) -> None:
     """RequestVote, receiver implementation 1 and 2."""
     outcome = state.rules.vote(request, state.term, state.voted_for, state.log)
     if isinstance(outcome, Granted):
-        state.voted_for = request.src
+        state.remember(state.term, request.src)
         # Followers: granting a vote resets the election timeout; refusing does not (§5.2).
         state.arm_election_timer(now)
     _answer_vote(state, request, outcome)
@@ -126,6 +126,8 @@ def _without_compacted(state: State, request: AppendEntries) -> AppendEntries:
 
 
 def _take_entries(state: State, request: AppendEntries) -> None:
+    if not request.entries:
+        return
     known = state.rules.first_new(state.log, request)
     new = request.entries[known:]
     if not new:

@@ -37,8 +37,6 @@ from raft.core.readonly import PendingRead, ReadQueue, ReadRequest, ReadState
 from raft.core.ready import Refusal, Refused
 from raft.core.state import State
 
-_ENTRY_OVERHEAD = 32
-
 
 class Leadership:
     """What a server knows and does while it leads one term."""
@@ -152,7 +150,7 @@ class Leadership:
         if progress is None:
             self._state.ignore(reply, f"S{reply.src} is no member any more")
             return None
-        progress.heard_at = max(progress.heard_at, now)
+        progress.heard_at = now
         if reply.round > progress.round:
             progress.round = reply.round
             self._confirm_round(now)
@@ -176,28 +174,30 @@ class Leadership:
 
     # --- Commitment ------------------------------------------------------------------------------
 
-    def advance_commit(self, now: float) -> None:
+    def advance_commit(self, now: float) -> bool:
         """If a majority has an entry of the current term, commit it (§5.3, §5.4.2).
 
         The leader's own log counts as far as it is on its disk, and if it is a voter at all.
+        Returns whether anything was committed.
         """
         state = self._state
         if state.commit_index == state.log.last_index:
-            return
+            return False
         matched = {peer: progress.match_index for peer, progress in self.progress.items()}
         matched[state.me] = state.saves.stable_index
         index = state.rules.committed_index(state.configuration, matched)
         if index <= state.commit_index:
-            return
+            return False
         term = state.log.term_at(index)
         if term is None or not state.rules.may_commit(term, state.term):
-            return
+            return False
         for entry in state.log.entries(state.commit_index + 1, index):
             self._uncommitted_bytes -= len(entry.data)
         state.commit_to(index)
         for request in self._reads.take_early():
             self._begin_read(request)
         self._leave_joint(now)
+        return True
 
     @property
     def removed(self) -> bool:
@@ -248,7 +248,7 @@ class Leadership:
         prev_term = state.log.term_at(prev_index)
         if prev_term is None:
             raise state.violation(f"nextIndex {progress.next_index} of S{peer} is past the log")
-        entries, size = ((), 0) if progress.window.full else self._batch(progress.next_index)
+        entries, size = self._batch(progress)
         state.send(
             AppendEntries(
                 state.me,
@@ -266,16 +266,11 @@ class Leadership:
             progress.sent(Index(prev_index + len(entries)), size)
             self._tell_progress(peer, progress, before)
 
-    def _batch(self, first: Index) -> tuple[tuple[Entry, ...], int]:
-        log, limit = self._state.log, self._state.config.max_append_bytes
-        size, last = 0, first - 1
-        while last < log.last_index:
-            more = len(log.entry(last + 1).data) + _ENTRY_OVERHEAD
-            if size + more > limit and last >= first:
-                break
-            size += more
-            last += 1
-        return log.entries(first, last), size
+    def _batch(self, progress: Progress) -> tuple[tuple[Entry, ...], int]:
+        log = self._state.log
+        if progress.next_index > log.last_index or progress.window.full:
+            return (), 0
+        return log.batch(progress.next_index, self._state.config.max_append_bytes)
 
     def _send_piece(self, peer: ServerId, progress: Progress) -> None:
         """Send the next piece of a snapshot (§7): one at a time, so that it crowds nothing out."""

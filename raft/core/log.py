@@ -12,13 +12,17 @@ from dataclasses import dataclass
 
 from raft.core.membership import Configuration
 from raft.core.messages import Entry, Index, ServerId, Term
+from raft.core.value import value
+
+ENTRY_OVERHEAD = 32
+"""Bytes that an entry takes beside its data, about."""
 
 
 class InvariantViolation(Exception):  # noqa: N818 - it is no error of the caller's
     """The core is in a state that Raft proves impossible. Stop, and read the dump."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HardState:
     """currentTerm and votedFor: one value, because they must reach the disk as one (§5.2).
 
@@ -30,7 +34,7 @@ class HardState:
     recovering: Term = Term(0)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LogSlice:
     """Entries that follow directly on ``prev_index``, whose term is ``prev_term``.
 
@@ -126,8 +130,25 @@ class Log:
 
     def entries(self, first: int, last: int) -> tuple[Entry, ...]:
         """Return the entries from ``first`` to ``last``, both included, as far as they exist."""
+        if first > last:
+            return ()
         offset = self.prev_index + 1
         return tuple(self._entries[max(0, first - offset) : max(0, last - offset + 1)])
+
+    def batch(self, first: Index, limit: int) -> tuple[tuple[Entry, ...], int]:
+        """Return the entries from ``first`` on that fit in ``limit`` bytes, and their bytes.
+
+        But one at least: an entry that is larger than the limit must get to the others too.
+        """
+        start = end = first - self.prev_index - 1
+        size = 0
+        while end < len(self._entries):
+            more = len(self._entries[end].data) + ENTRY_OVERHEAD
+            if size + more > limit and end > start:
+                break
+            size += more
+            end += 1
+        return tuple(self._entries[start:end]), size
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add entries at the end."""

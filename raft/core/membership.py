@@ -101,10 +101,13 @@ class Configuration:
 
         Joint: the lower of what the two sets have reached.
         """
-        return min(
-            quorum_value([values.get(voter, missing) for voter in half], quorum(len(half)))
-            for half in self._halves()
+        reached = quorum_value(
+            [values.get(v, missing) for v in self.voters], quorum(len(self.voters))
         )
+        if self.outgoing:
+            old = [values.get(v, missing) for v in self.outgoing]
+            reached = min(reached, quorum_value(old, quorum(len(self.outgoing))))
+        return reached
 
     def _halves(self) -> tuple[tuple[ServerId, ...], ...]:
         return (self.voters, self.outgoing) if self.outgoing else (self.voters,)

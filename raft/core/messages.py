@@ -8,8 +8,9 @@ whole numbers from 0, where 0 means "none yet". Every refusal says why.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import NewType
+
+from raft.core.value import value
 
 ServerId = NewType("ServerId", int)
 Term = NewType("Term", int)
@@ -27,7 +28,7 @@ class EntryKind(enum.IntEnum):
     """Who belongs to the cluster from here on (§6)."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Entry:
     """One entry of the log. Its index is its place, so a slice of entries has no gaps."""
 
@@ -39,24 +40,24 @@ class Entry:
 # --- Why a vote is granted or refused (Figure 2, RequestVote) --------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Granted:
     """The voter gave its one vote of this term to the candidate."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StaleTerm:
     """The sender's term is older than the receiver's; the reply's term says how far."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AlreadyVoted:
     """The voter's one vote of this term belongs to another candidate."""
 
     candidate: ServerId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LogBehind:
     """The candidate's log is less up-to-date than the voter's, which ends here (§5.4.1)."""
 
@@ -64,7 +65,7 @@ class LogBehind:
     last_log_term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LeaderAlive:
     """The voter heard from a leader less than an election timeout ago (§6; thesis §4.2.3).
 
@@ -79,14 +80,14 @@ VoteOutcome = Granted | StaleTerm | AlreadyVoted | LogBehind | LeaderAlive
 # --- Whether entries were appended (Figure 2, AppendEntries) ---------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Appended:
     """The follower's log equals the leader's up to and including ``match_index``."""
 
     match_index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mismatch:
     """The follower has no entry with the leader's prevLogTerm at prevLogIndex (end of §5.3).
 
@@ -105,7 +106,7 @@ AppendOutcome = Appended | StaleTerm | Mismatch
 # --- The messages ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestVote:
     """A candidate asks for a vote (§5.2).
 
@@ -121,7 +122,7 @@ class RequestVote:
     transfer: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestVoteReply:
     """The answer to RequestVote; ``term`` is the voter's term after deciding."""
 
@@ -131,7 +132,7 @@ class RequestVoteReply:
     outcome: VoteOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AppendEntries:
     """A leader replicates entries; without entries it is a heartbeat (§5.2, §5.3).
 
@@ -149,7 +150,7 @@ class AppendEntries:
     round: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AppendEntriesReply:
     """The answer to AppendEntries; ``term`` is the follower's term after deciding."""
 
@@ -160,7 +161,7 @@ class AppendEntriesReply:
     round: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestPreVote:
     """A server asks whether it could win an election in ``term``, the one after its own.
 
@@ -175,7 +176,7 @@ class RequestPreVote:
     last_log_term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestPreVoteReply:
     """The answer about ``election_term``; ``term`` is the voter's own, as ever."""
 
@@ -186,7 +187,7 @@ class RequestPreVoteReply:
     outcome: VoteOutcome
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimeoutNow:
     """A leader asks a server to start an election at once and take over (thesis §3.10)."""
 
@@ -195,7 +196,7 @@ class TimeoutNow:
     term: Term
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InstallSnapshot:
     """A leader sends a piece of its snapshot to a follower that lags too far behind (§7).
 
@@ -216,7 +217,7 @@ class InstallSnapshot:
     round: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InstallSnapshotReply:
     """The answer to InstallSnapshot: how much of it the follower has, or that it has it all.
 
@@ -232,7 +233,7 @@ class InstallSnapshotReply:
     round: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReadIndex:
     """A follower asks its leader at which index a read is up to date (thesis §6.4)."""
 
@@ -242,7 +243,7 @@ class ReadIndex:
     context: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReadIndexReply:
     """The answer to ReadIndex: whoever has applied ``index`` may answer the read ``context``."""
 

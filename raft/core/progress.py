@@ -144,9 +144,10 @@ class Progress:
             self.transfer = None
             self.state = ProgressState.REPLICATE
             self.waiting = False
-        self.match_index = max(self.match_index, match_index)
-        self.next_index = max(self.next_index, Index(match_index + 1))
-        self.window.acknowledged(self.match_index)
+        if match_index > self.match_index:
+            self.match_index = match_index
+            self.next_index = max(self.next_index, Index(match_index + 1))
+            self.window.acknowledged(match_index)
 
     def refused(self, prev_log_index: Index, retry_from: Index) -> bool:
         """Go back to ``retry_from`` because ``prev_log_index`` did not match.

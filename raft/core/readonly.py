@@ -7,12 +7,11 @@ or the follower that asked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from raft.core.messages import Index, ServerId
+from raft.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReadState:
     """The read ``context`` may be answered once ``index`` is applied."""
 
@@ -20,7 +19,7 @@ class ReadState:
     index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReadRequest:
     """A read that ``server`` wants to answer."""
 
@@ -28,7 +27,7 @@ class ReadRequest:
     context: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PendingRead:
     """A read that waits for the answers to the broadcast ``round``.
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from raft.core.log import HardState, Snapshot
 from raft.core.messages import Entry, Index, Message
 from raft.core.readonly import ReadState
+from raft.core.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ready:
     """Work that the core hands out, to be done in this order.
 
     ``messages`` may leave at once. Then to the disk, in one atomic step: ``hard_state``,
     ``snapshot`` (which replaces all entries up to its index), and ``entries`` from
     ``first_index`` on; what a store has from there on goes, even if there are no entries
-    (``first_index`` 0: the log is untouched). Then call ``persisted(number)`` and send
-    ``messages_after_persist``: they promise what this Ready, *and every one before it*, stored.
+    (``first_index`` 0: the log is untouched). Then call ``persisted(number)``, which may be left
+    out if there was nothing to store, and send ``messages_after_persist``: they promise what this
+    Ready, *and every one before it*, stored.
     If ``restore``, the state machine starts anew from ``snapshot``: call ``applied`` with its
     index. Then apply ``committed_entries`` (the first at ``first_committed``) and call
     ``applied``. ``read_states`` are reads that may be answered when their index is applied.
@@ -58,7 +59,7 @@ class Refusal(enum.IntEnum):
     """Leadership was not handed over in time, or another server was elected meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """Nothing was done; ``detail`` says why, for a person."""
 

@@ -62,9 +62,8 @@ class State:
         self._random = random
 
         # Persistent state on all servers.
-        self.term = hard_state.term
-        self.voted_for = hard_state.voted_for
         self.recovering = hard_state.recovering
+        self.remember(hard_state.term, hard_state.voted_for)
         self.snapshot = snapshot
         if snapshot is None:
             self.log = Log(entries)
@@ -74,7 +73,8 @@ class State:
             self.log = Log(entries, snapshot.index, snapshot.term)
             self.configurations = Configurations(snapshot.configuration, snapshot.index)
         for index in range(self.log.first_index, self.log.last_index + 1):
-            self._note_configuration(Index(index), self.log.entry(index))
+            if (entry := self.log.entry(index)).kind is EntryKind.CONFIGURATION:
+                self._note_configuration(Index(index), entry)
         self.saves = Saves(hard_state, self.log.last_index)
 
         # Volatile state on all servers.
@@ -120,12 +120,19 @@ class State:
 
     # --- Terms and time --------------------------------------------------------------------------
 
+    def remember(self, term: Term, voted_for: ServerId | None) -> None:
+        """Change currentTerm or votedFor, and with them what the disk must hold (§5.2)."""
+        self.term = term
+        self.voted_for = voted_for
+        self.hard_state = self.rules.hard_state(term, voted_for)
+        if self.recovering:
+            self.hard_state = replace(self.hard_state, recovering=self.recovering)
+
     def enter_term(self, term: Term) -> None:
         """Raise currentTerm. The vote of the new term is free; its leader is not known."""
         if term <= self.term:
             raise self.violation(f"terms only grow, but {term} follows {self.term}")
-        self.term = term
-        self.voted_for = None
+        self.remember(term, None)
         self.emit(TermChanged(term))
         self.set_leader(None)
 
@@ -135,18 +142,13 @@ class State:
             self.leader = leader
             self.emit(LeaderChanged(self.term, leader))
 
-    @property
-    def hard_state(self) -> HardState:
-        """What of the state must be on disk before any answer leaves."""
-        state = self.rules.hard_state(self.term, self.voted_for)
-        return replace(state, recovering=self.recovering) if self.recovering else state
-
     def end_recovery_if_over(self) -> None:
         """Become a voter again once the log is known to hold all that it ever held."""
         if self.recovering and self.saves.stable_index >= self.commit_index:
             committed_term = self.log.term_at(self.commit_index)
             if self.rules.has_recovered(self.recovering, committed_term):
                 self.recovering = Term(0)
+                self.remember(self.term, self.voted_for)
 
     def begin(self, now: float) -> None:
         """Note that this server begins to take part at ``now``.
@@ -203,7 +205,8 @@ class State:
         self.log.append(entries)
         self.emit(EntriesAppended(first_index, entries))
         for index, entry in enumerate(entries, first_index):
-            if self._note_configuration(Index(index), entry):
+            if entry.kind is EntryKind.CONFIGURATION:
+                self._note_configuration(Index(index), entry)
                 self._tell_configuration()
 
     def truncate(self, from_index: Index) -> None:
@@ -254,14 +257,11 @@ class State:
         self.emit(SnapshotInstalled(snapshot.index, snapshot.term, retain))
         self._tell_configuration()
 
-    def _note_configuration(self, index: Index, entry: Entry) -> bool:
-        if entry.kind is not EntryKind.CONFIGURATION:
-            return False
+    def _note_configuration(self, index: Index, entry: Entry) -> None:
         try:
             self.configurations.append(index, Configuration.decode(entry.data))
         except ConfigurationError as error:
             raise self.violation(f"entry {index}: {error}") from error
-        return True
 
     def _tell_configuration(self) -> None:
         placed = self.configurations
@@ -355,15 +355,23 @@ class Saves:
         self.snapshot, self.restore = None, False
         return first_index, rewrite
 
-    def unsaved(self, last_index: Index) -> bool:
+    def unsaved(self, hard_state: HardState, last_index: Index) -> bool:
         """Tell whether anything waits to be handed out."""
-        return self._unsaved_from <= last_index or self._rewrite or self.snapshot is not None
+        return (
+            self._unsaved_from <= last_index
+            or self._rewrite
+            or self.snapshot is not None
+            or (hard_state is not self.hard_state and hard_state != self.hard_state)
+        )
 
-    def completed(self, number: int) -> None:
-        """Note that what was handed out as ``number`` is on disk."""
+    def completed(self, number: int) -> bool:
+        """Note that what was handed out as ``number`` is on disk; tell whether there was any."""
+        if number not in self._under_way:
+            return False
         self._done.add(number)
         # Only a beginning without gaps counts: a later save may be done before an earlier one.
         while self._under_way and (oldest := next(iter(self._under_way))) in self._done:
             self._done.remove(oldest)
             self.stable_hard_state, last_index = self._under_way.pop(oldest)
             self.stable_index = max(self.stable_index, last_index)
+        return True

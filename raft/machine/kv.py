@@ -5,7 +5,11 @@ Commands, queries and answers travel as ``schemas/kv.capnp`` defines them.
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from raft.machine.sessions import (
     CloseSession,
@@ -20,6 +24,8 @@ from raft.wire import DecodeError, RecordCodec, UnionCodec, load_schema
 
 MAX_KEY_BYTES = 1024
 MAX_VALUE_BYTES = 64 * 1024
+MAX_SCAN_BYTES = 256 * 1024
+"""Keys and values in the answer to a Scan; beyond that one asks for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +44,69 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
+class Value:
+    """What a key holds; ``value`` is empty when nothing was ``found``."""
+
+    found: bool
+    value: bytes
+
+
+NOTHING = Value(False, b"")
+"""What a key holds that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cas:
+    """Command: compare and swap; store ``value`` if ``key`` holds what is ``expected``.
+
+    Answered Done, or with the Value that it holds instead.
+    """
+
+    key: bytes
+    expected: Value
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Command: put ``value`` behind what ``key`` holds; answered with the Number of bytes then.
+
+    A key that is not there holds none. Failed if the value would be too long.
+    """
+
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """Command: add ``amount``, which may be negative; answered with the new Number.
+
+    The value is the number in decimal digits; a key that is not there holds 0. Failed if it
+    holds no such number, or if the sum needs more than 64 bits.
+    """
+
+    key: bytes
+    amount: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Get:
     """Query: what ``key`` holds."""
 
     key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Query: the Pairs whose keys begin with ``prefix``, in the order of their keys.
+
+    Only keys from ``start`` on, ``limit`` of them (0: as many as fit in MAX_SCAN_BYTES).
+    """
+
+    prefix: bytes = b""
+    start: bytes = b""
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +115,25 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
-    """What a key holds; ``value`` is empty when nothing was ``found``."""
+class Number:
+    """The command was carried out, and this is what came out."""
 
-    found: bool
-    value: bytes
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What a Scan found; ``more``: there are others behind the last one."""
+
+    pairs: tuple[Put, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What the key holds does not allow the command, which changed nothing."""
+
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +144,31 @@ class Malformed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Query:
+    """Either query, as it travels."""
+
+    key: bytes
+    scan: bool = False
+    start: bytes = b""
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class _Snapshot:
     pairs: tuple[Put, ...]
 
 
 class TooLongError(ValueError):
-    """A key or a value has more bytes than a server would take."""
+    """A key, a value or a number has more bytes than a server would take."""
 
 
-Command = Put | Delete
-Answer = Done | Value | Malformed
+Command = Put | Delete | Cas | Append | Increment
+Query = Get | Scan
+Answer = Done | Value | Number | Pairs | Failed | Malformed
 
 _schema = load_schema("kv")
 _commands = UnionCodec[Command](_schema.KvCommand, Command)
-_queries = RecordCodec(_schema.KvQuery, Get)
+_queries = RecordCodec(_schema.KvQuery, _Query)
 _answers = UnionCodec[Answer](_schema.KvAnswer, Answer)
 _snapshots = RecordCodec(_schema.KvSnapshot, _Snapshot)
 
@@ -98,11 +188,16 @@ def decode_command(data: bytes) -> Command:
     return _commands.decode(data)
 
 
-def encode_query(query: Get) -> bytes:
+def encode_query(query: Query) -> bytes:
     """Return the bytes to read with. Raises TooLongError."""
-    if too_long := _too_long(query):
+    match query:
+        case Get(key):
+            asked = _Query(key)
+        case Scan(prefix, start, limit):
+            asked = _Query(prefix, True, start, limit)
+    if too_long := _too_long_key(asked.key):
         raise TooLongError(too_long)
-    return _queries.encode(query)
+    return _queries.encode(asked)
 
 
 def decode_answer(data: bytes) -> Answer:
@@ -112,6 +207,8 @@ def decode_answer(data: bytes) -> Answer:
 
 def describe(data: bytes) -> str:
     """Return a command in a few printable characters: ``x=1`` · ``del x`` · ``open session``.
+
+    Others are ``x=2 if 1``, ``x=1 if new``, ``x+=tail`` and ``x+5``.
 
     In a session it says the same as without one.
     """
@@ -137,27 +234,92 @@ def _describe_plain(data: bytes) -> str:
         command = decode_command(data)
     except DecodeError:
         return _NO_COMMAND if data else "(empty)"
+    key = printable(command.key)
+    match command:
+        case Put(value=value):
+            return f"{key}={printable(value)}"
+        case Delete():
+            return f"del {key}"
+        case Cas(expected=expected, value=value):
+            condition = printable(expected.value) if expected.found else "new"
+            return f"{key}={printable(value)} if {condition}"
+        case Append(value=value):
+            return f"{key}+={printable(value)}"
+        case Increment(amount=amount):
+            return f"{key}{amount:+d}"
+
+
+def _too_long(command: Command) -> str | None:
+    if too_long := _too_long_key(command.key):
+        return too_long
+    if isinstance(command, Put | Cas | Append) and len(command.value) > MAX_VALUE_BYTES:
+        return f"the value has {len(command.value)} bytes; at most {MAX_VALUE_BYTES} are allowed"
+    if isinstance(command, Increment) and not _fits(command.amount):
+        return f"{command.amount} needs more than 64 bits"
+    return None
+
+
+def _too_long_key(key: bytes) -> str | None:
+    if len(key) > MAX_KEY_BYTES:
+        return f"the key has {len(key)} bytes; at most {MAX_KEY_BYTES} are allowed"
+    return None
+
+
+# --- What commands do ------------------------------------------------------------------------
+
+_NUMBER = re.compile(rb"-?[0-9]{1,19}")
+
+
+def _fits(number: int) -> bool:
+    return -(2**63) <= number < 2**63
+
+
+def carry_out(values: dict[bytes, bytes], command: Command) -> Answer:
+    """Do to ``values`` what a command says, and return the answer."""
     match command:
         case Put(key, value):
-            return f"{printable(key)}={printable(value)}"
+            values[key] = value
         case Delete(key):
-            return f"del {printable(key)}"
+            values.pop(key, None)
+        case Cas(key, expected, value):
+            held = _held(values, key)
+            if held != expected:
+                return held
+            values[key] = value
+        case Append(key, value):
+            longer = values.get(key, b"") + value
+            if len(longer) > MAX_VALUE_BYTES:
+                return Failed(f"the value would have more than {MAX_VALUE_BYTES} bytes")
+            values[key] = longer
+            return Number(len(longer))
+        case Increment(key, amount):
+            return _increment(values, key, amount)
+    return Done()
 
 
-def _too_long(request: Command | Get) -> str | None:
-    if len(request.key) > MAX_KEY_BYTES:
-        return f"the key has {len(request.key)} bytes; at most {MAX_KEY_BYTES} are allowed"
-    if isinstance(request, Put) and len(request.value) > MAX_VALUE_BYTES:
-        return f"the value has {len(request.value)} bytes; at most {MAX_VALUE_BYTES} are allowed"
-    return None
+def _held(values: dict[bytes, bytes], key: bytes) -> Value:
+    value = values.get(key)
+    return NOTHING if value is None else Value(True, value)
+
+
+def _increment(values: dict[bytes, bytes], key: bytes, amount: int) -> Answer:
+    held = values.get(key, b"0")
+    if _NUMBER.fullmatch(held) is None:
+        return Failed("the value is no number in decimal digits")
+    number = int(held) + amount
+    if not _fits(number):
+        return Failed("the sum needs more than 64 bits")
+    values[key] = b"%d" % number
+    return Number(number)
 
 
 class KeyValue:
     """A ``StateMachine`` that maps keys to values, both any bytes."""
 
-    def __init__(self, values: dict[bytes, bytes] | None = None) -> None:
-        """Begin with these values, and keep all in that same dict; by default in a new one."""
-        self._values = {} if values is None else values
+    def __init__(self) -> None:
+        self._values: dict[bytes, bytes] = {}
+        self._sorted: list[bytes] | None = None
+        """The keys in their order, None if that is to be found out when it is next needed."""
 
     def check(self, command: bytes) -> str | None:
         """Refuse what ``apply`` could not carry out, and keys and values that are too long."""
@@ -167,26 +329,47 @@ class KeyValue:
             return f"not a key-value command: {error}"
 
     def apply(self, index: int, command: bytes) -> bytes:
-        """Carry out a Put or Delete. Anything else changes nothing and is answered Malformed."""
+        """Carry out a command. What is none changes nothing and is answered Malformed."""
         try:
             decoded = decode_command(command)
         except DecodeError:
             return _answers.encode(Malformed("not a key-value command"))
-        match decoded:
-            case Put(key, value):
-                self._values[key] = value
-            case Delete(key):
-                self._values.pop(key, None)
-        return _DONE
+        count = len(self._values)
+        answer = carry_out(self._values, decoded)
+        if len(self._values) != count:  # a command changes one key at most
+            self._sorted = None
+        return _DONE if isinstance(answer, Done) else _answers.encode(answer)
 
     def query(self, query: bytes) -> bytes:
-        """Answer a Get."""
+        """Answer a Get or a Scan."""
         try:
-            key = _queries.decode(query).key
+            asked = _queries.decode(query)
         except DecodeError:
             return _answers.encode(Malformed("not a key-value query"))
-        value = self._values.get(key)
-        return _answers.encode(Value(value is not None, value or b""))
+        if asked.scan:
+            return _answers.encode(self._scan(asked))
+        return _answers.encode(_held(self._values, asked.key))
+
+    def _scan(self, asked: _Query) -> Pairs:
+        pairs: list[Put] = []
+        size = 0
+        for key in self._keys(asked):
+            value = self._values[key]
+            size += len(key) + len(value)
+            if len(pairs) == (asked.limit or -1) or (pairs and size > MAX_SCAN_BYTES):
+                return Pairs(tuple(pairs), more=True)
+            pairs.append(Put(key, value))
+        return Pairs(tuple(pairs), more=False)
+
+    def _keys(self, asked: _Query) -> Iterator[bytes]:
+        """Yield the keys that a Scan asks for."""
+        if self._sorted is None:
+            self._sorted = sorted(self._values)
+        first = bisect_left(self._sorted, max(asked.key, asked.start))
+        for key in islice(self._sorted, first, None):
+            if not key.startswith(asked.key):
+                return
+            yield key
 
     def snapshot(self) -> bytes:
         """Return all pairs, in the order of their keys: equal states give equal bytes."""
@@ -196,5 +379,5 @@ class KeyValue:
     def restore(self, snapshot: bytes) -> None:
         """Take over the pairs of a snapshot. Raises DecodeError."""
         pairs = _snapshots.decode(snapshot).pairs
-        self._values.clear()
-        self._values.update((pair.key, pair.value) for pair in pairs)
+        self._values = {pair.key: pair.value for pair in pairs}
+        self._sorted = None

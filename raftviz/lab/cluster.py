@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from raft.core.messages import ServerId
-from raft.frames import Control, SetClock
+from raft.frames import Control, CutPower, SetClock
 from raft.transport import HandshakeError, Identity
 from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.collector import Observer
 from raftviz.lab.fabric import Fabric
+from raftviz.lab.machine import Machine
 from raftviz.lab.stream import Stream
-from raftviz.lab.supervisor import ServerProcess, ServerStartError, Supervisor
+from raftviz.lab.supervisor import KILLED, ServerProcess, ServerStartError, Supervisor
 from raftviz.model.events import (
+    DiskChanged,
+    PowerCut,
+    ServerClockChanged,
     ServerExited,
     ServerPaused,
     ServerResumed,
@@ -25,6 +30,8 @@ from raftviz.model.events import (
 
 LINK_SECONDS = 2.0
 """Real seconds in which servers that have started should be connected to each other."""
+END_SECONDS = 10.0
+"""Real seconds that a server has to end when it is asked to."""
 LAST_WORDS_SECONDS = 1.0
 """Real seconds between the end of a process and the end of its observer's connection, at most."""
 
@@ -57,6 +64,35 @@ class Cluster:
         self._identity = identity
         self._tasks = tasks
         self._running: dict[ServerId, _Running] = {}
+        self._machines: dict[ServerId, Machine] = {}
+
+    def machine(self, server: ServerId) -> Machine:
+        """Return what a server runs on."""
+        return self._machines.setdefault(server, Machine(server))
+
+    def data_of(self, server: ServerId) -> Path:
+        """Return where a server keeps what it must not forget."""
+        return self._supervisor.data_of(server)
+
+    # --- What stands against a command ---------------------------------------------------------
+
+    def dead(self, server: ServerId) -> str | None:
+        """Object to a server without a process."""
+        return None if self.is_live(server) else f"S{server} is dead"
+
+    def not_dead(self, server: ServerId) -> str | None:
+        """Object to a server that has a process."""
+        return f"S{server} is not dead" if self.is_live(server) else None
+
+    def paused_objection(self, server: ServerId) -> str | None:
+        """Object to a server whose process is stopped."""
+        return f"S{server} is paused" if self.is_paused(server) else None
+
+    def not_running(self, server: ServerId) -> str | None:
+        """Object to a server whose process does nothing, or that has none."""
+        return self.dead(server) or self.paused_objection(server)
+
+    # --- Processes -----------------------------------------------------------------------------
 
     def is_live(self, server: ServerId) -> bool:
         """Tell whether the server has a process."""
@@ -67,23 +103,27 @@ class Cluster:
         return server in self._running and self._running[server].process.paused
 
     async def _start(self, server: ServerId) -> None:
+        machine = self.machine(server)
         self._fabric.server_starting(server)
         try:
-            process = await self._supervisor.start(server, self._fabric.ports)
+            process = await self._supervisor.start(server, self._fabric.ports, machine.broken)
         except ServerStartError:
             self._fabric.server_down(server)
             raise
-        running = _Running(process, Observer(server, self._stream))
+        running = _Running(process, Observer(server, self._stream, machine.clock))
         self._running[server] = running
         self.addresses[server] = process.address
         self._stream.tell(ServerSpawned(server, process.pid, process.address))
         self._fabric.server_up(server, process.address)
         self._tasks.create_task(self._watch(running))
         try:
-            await running.observer.attach(process.address, self._identity, self._time.setting)
+            setting = machine.clock.setting(self._time.setting)
+            await running.observer.attach(process.address, self._identity, setting)
         except (OSError, HandshakeError) as error:
             await self._kill(server)
             raise ServerStartError(f"S{server} started but does not answer: {error}") from error
+        if not machine.disk.is_sound:
+            running.observer.send(machine.disk_setting)
         self._tasks.create_task(self._watch_observer(running))
 
     async def start_all(self, servers: Iterable[ServerId]) -> None:
@@ -110,6 +150,36 @@ class Cluster:
             running.process.kill()
             await running.gone.wait()
 
+    async def stop_all(self, servers: Iterable[ServerId]) -> None:
+        """Ask processes to end, and end those that do not; return when all are reaped."""
+        await _all(map(self._stop, servers))
+
+    async def _stop(self, server: ServerId) -> None:
+        running = self._running[server]
+        running.process.stop()
+        await self._end(running, f"S{server} did not stop; it was killed")
+
+    async def cut_power(self, servers: Iterable[ServerId]) -> None:
+        """Let servers lose what they have not synced, and end; return when all are reaped."""
+        await _all(map(self._cut_power, servers))
+
+    async def _cut_power(self, server: ServerId) -> None:
+        running = self._running[server]
+        self._stream.tell(PowerCut(server))
+        running.process.killed = True
+        running.observer.send(CutPower())
+        text = f"S{server} did not answer; it was killed, and nothing that it wrote is lost"
+        await self._end(running, text)
+
+    async def _end(self, running: _Running, otherwise: str) -> None:
+        """Wait for the end of a process, and bring it about if it takes too long."""
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await running.gone.wait()
+        except TimeoutError:
+            self._stream.tell(Warned(otherwise))
+            await self._kill(running.process.server)
+
     def pause(self, server: ServerId) -> None:
         """Stop a server's process: it keeps everything and does nothing."""
         self._running[server].process.pause()
@@ -125,9 +195,25 @@ class Cluster:
         self._running[server].observer.send(control)
 
     def set_clocks(self, setting: SetClock) -> None:
-        """Let every live server's clock run by these numbers."""
-        for running in self._running.values():
-            running.observer.send(setting)
+        """Let every live server's clock run by these numbers, as fast or slow as it is."""
+        for server, running in self._running.items():
+            running.observer.send(self.machine(server).clock.setting(setting))
+
+    def run_clock(self, server: ServerId, factor: float) -> None:
+        """Let a server's clock run so much faster than the cluster's from now on."""
+        clock = self.machine(server).clock
+        clock.run(factor, self._time.clock.now())
+        if server in self._running:
+            self._running[server].observer.send(clock.setting(self._time.setting))
+        self._stream.tell(ServerClockChanged(server, factor))
+
+    def rig_disk(self, disk: DiskChanged) -> None:
+        """Let a server's disk fail like this from now on."""
+        machine = self.machine(disk.server)
+        machine.disk = disk
+        if disk.server in self._running:
+            self._running[disk.server].observer.send(machine.disk_setting)
+        self._stream.tell(disk)
 
     async def digest(self) -> dict[ServerId, int]:
         """Wait until every live server that is not paused has digested what reached it.
@@ -162,7 +248,14 @@ class Cluster:
             self._stream.tell(Warned(f"the last words of S{process.server} did not come in"))
         self._fabric.server_down(process.server)
         del self._running[process.server]
-        self._stream.tell(ServerExited(process.server, process.pid, how, process.killed))
+        machine = self.machine(process.server)
+        torn = machine.disk.tears and not process.killed and how == KILLED
+        if torn:
+            self._stream.tell(PowerCut(process.server))
+        expected = process.killed or torn
+        self._stream.tell(ServerExited(process.server, process.pid, how, expected))
+        if machine.restarted():
+            self._stream.tell(machine.disk)
         running.gone.set()
 
     async def _watch_observer(self, running: _Running) -> None:

@@ -12,17 +12,19 @@ import itertools
 from raft.core.messages import ServerId
 from raft.frames import Barrier, BarrierReached, Caller, Control, Frame, Observation, ServerState
 from raft.transport import Connection, Identity, connect
+from raftviz.lab.machine import ServerClock
 from raftviz.lab.stream import Stream
 
 
 class Observer:
     """The lab's connection to one process of one server."""
 
-    def __init__(self, server: ServerId, stream: Stream) -> None:
+    def __init__(self, server: ServerId, stream: Stream, clock: ServerClock) -> None:
         self.closed = asyncio.Event()
         """The connection is over: the server has told all that it will ever tell."""
         self._server = server
         self._stream = stream
+        self._clock = clock
         self._connection: Connection | None = None
         self._attached = asyncio.Event()
         self._tokens = itertools.count(1)
@@ -73,7 +75,9 @@ class Observer:
             if (reached := self._barriers.get(what.token)) is not None and not reached.done():
                 reached.set_result(what.sent)
             return
-        self._stream.tell_of(self._server, frame.virtual_time, frame.monotonic_time, what)
+        at = self._clock.to_cluster(frame.virtual_time)
+        what = self._clock.translated(what)
+        self._stream.tell_of(self._server, at, frame.monotonic_time, what)
         if isinstance(what, ServerState):
             self._attached.set()
 

@@ -16,8 +16,10 @@ from raftviz.lab.cluster import Cluster
 from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.fabric import Fabric
 from raftviz.lab.operations import Operations
+from raftviz.lab.parts import Parts
 from raftviz.lab.run_directory import RunDirectory
 from raftviz.lab.session import Session
+from raftviz.lab.stepper import Stepper
 from raftviz.lab.stream import Stream
 from raftviz.lab.supervisor import CLUSTER, Supervisor
 from raftviz.lab.viewers import Viewers
@@ -54,7 +56,7 @@ class Laboratory:
                     cluster.addresses, CLUSTER, self._run.secret, sessions=False
                 ) as raft:
                     operations = Operations(raft, self._time, self._stream, tasks)
-                    session = Session(self._stream, self._time, self._fabric, cluster, operations)
+                    session = Session(self._parts(cluster, operations))
                     viewers = Viewers(
                         session.carry_out, self._stream, tasks, self._slow_down, abandoned
                     )
@@ -79,6 +81,10 @@ class Laboratory:
         await self._fabric.open()
         await cluster.start_all(self._servers)
         self._time.run(self._options.rate)
+
+    def _parts(self, cluster: Cluster, operations: Operations) -> Parts:
+        stepper = Stepper(self._time, self._fabric, cluster, self._stream)
+        return Parts(self._stream, self._time, self._fabric, cluster, operations, stepper)
 
     def _tell_beginning(self) -> None:
         options, setting = self._options, self._time.setting

@@ -19,8 +19,11 @@ from raft.machine.kv import (
     Answer,
     Delete,
     Done,
+    Failed,
     Get,
     Malformed,
+    Number,
+    Pairs,
     Put,
     Value,
     decode_answer,
@@ -94,6 +97,9 @@ class Operations:
     async def _perform(
         self, number: int, operation: Operation, request: bytes, was_leader: bool
     ) -> str:
+        if operation.server is None and (leader := self._stream.view.leader) is not None:
+            # The lab sees all servers: a client alone might still ask one that was replaced.
+            self._raft.prefer(leader)
         limit = asyncio.timeout(None)
         late = asyncio.ensure_future(self._expire(limit))
         try:
@@ -137,8 +143,11 @@ def _returned(number: int, answer: Answer) -> OperationReturned:
             return OperationReturned(number, Outcome.OK, found, value, "")
         case Done():
             return OperationReturned(number, Outcome.OK, False, b"", "")
-        case Malformed(detail):
+        case Malformed(detail) | Failed(detail):
             return OperationReturned(number, Outcome.FAILED, False, b"", printable(detail))
+        case Number() | Pairs():
+            detail = f"the answer is to something else: {type(answer).__name__}"
+            return OperationReturned(number, Outcome.FAILED, False, b"", detail)
 
 
 def _in_words(operation: Operation, returned: OperationReturned) -> str:

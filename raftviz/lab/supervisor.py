@@ -16,7 +16,7 @@ import random
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ from raftviz.lab.run_directory import RunDirectory
 CLUSTER = "raftviz"
 """The name of every lab's cluster: data that was kept can be used by a later lab."""
 START_SECONDS = 20.0
+KILLED = "killed (SIGKILL)"
+"""How a process ended that was killed, or cut off from its power."""
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR")
 
 
@@ -57,6 +59,11 @@ class ServerProcess:
         """End it at once, stopped or not (SIGKILL)."""
         self.killed = True
         self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ask it to end (SIGTERM)."""
+        self.killed = True
+        self._signal(signal.SIGTERM)
 
     def pause(self) -> None:
         """Stop it (SIGSTOP)."""
@@ -91,12 +98,22 @@ class Supervisor:
         self._run = run
         self._starts: dict[ServerId, int] = {}
 
-    async def start(self, server: ServerId, peers: Mapping[ServerId, str]) -> ServerProcess:
-        """Start a server's process and wait until it listens. Raises ServerStartError."""
+    def data_of(self, server: ServerId) -> Path:
+        """Return the directory in which a server keeps what it must not forget."""
+        return self._run.server_directory(server) / "data"
+
+    async def start(
+        self, server: ServerId, peers: Mapping[ServerId, str], broken: Iterable[str] = ()
+    ) -> ServerProcess:
+        """Start a server's process, which breaks these rules, and wait until it listens.
+
+        Raises ServerStartError.
+        """
         try:
-            directory = self._run.server_directory(server)
-            errors = directory / "stderr.txt"
-            process = await self._spawn(self._command(server, peers, directory / "data"), errors)
+            errors = self._run.server_directory(server) / "stderr.txt"
+            command = self._command(server, peers)
+            command += [word for rule in broken for word in ("--rules", rule)]
+            process = await self._spawn(command, errors)
         except OSError as error:
             raise ServerStartError(f"S{server} did not start: {error}") from error
         try:
@@ -126,7 +143,7 @@ class Supervisor:
                 process_group=0,
             )
 
-    def _command(self, server: ServerId, peers: Mapping[ServerId, str], data: Path) -> list[str]:
+    def _command(self, server: ServerId, peers: Mapping[ServerId, str]) -> list[str]:
         options = self._options
         low, high = options.election_timeout
         command = [sys.executable, "-P", "-m", "raft", "serve", "--attended"]
@@ -135,7 +152,8 @@ class Supervisor:
             if peer != server:
                 command += ["--peer", f"{peer}={address}"]
         command += ["--advertise", peers[server], "--no-pre-vote", "--no-check-quorum"]
-        command += ["--data", str(data), "--secret-file", str(self._run.secret_file)]
+        command += ["--data", str(self.data_of(server))]
+        command += ["--secret-file", str(self._run.secret_file)]
         command += ["--election-timeout", f"{low:.6f}s..{high:.6f}s"]
         command += ["--heartbeat", f"{options.heartbeat:.6f}s"]
         return [*command, "--seed", str(self._draw_seed(server))]

@@ -15,7 +15,7 @@ from typing import Any
 
 from raft.core.messages import ServerId
 from raftviz import commands
-from raftviz.command_text import format_duration, format_rate, format_servers
+from raftviz.command.text import format_duration, format_rate, format_servers
 from raftviz.lab.api import Lab
 from raftviz.lesson.lesson import Lesson, Step
 from raftviz.model.conditions import Condition, ConditionError, variables

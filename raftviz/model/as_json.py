@@ -5,7 +5,8 @@ An event is ``{"sequence", "time", "monotonic", "source", "event"}``; ``time`` i
 ``raftviz.model.events`` gives it. What may be of several types says which by ``"type"``: the
 event, a message, an outcome. Members of enumerations are their names in lower case, nobody is
 ``null``, and an entry tells its ``command`` in words beside its ``data``. Bytes are a text if
-they are UTF-8, else ``{"base64": ...}``. All is ASCII, and no terminal obeys any of it.
+they are UTF-8, else ``{"base64": ...}``. While servers break rules of Raft on purpose, every
+line says so: ``"broken": {"S2": ["vote-twice"]}``. All is ASCII, and no terminal obeys any of it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from __future__ import annotations
 import base64
 import enum
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from raft.core.messages import Entry
+from raft.core.messages import Entry, ServerId
 from raft.frames import FollowerProgress
 from raftviz.model.events import Event
 from raftviz.model.machine import command_text
@@ -24,18 +26,21 @@ from raftviz.model.machine import command_text
 _ALWAYS_OF_ONE_TYPE = (Entry, FollowerProgress)
 
 
-def event_json(event: Event) -> str:
-    """Return one event as one line of JSON, without the line's end."""
-    return json.dumps(
-        {
-            "sequence": event.sequence,
-            "time": event.virtual_time,
-            "monotonic": event.monotonic_time,
-            "source": event.source,
-            "event": _plain(event.what),
-        },
-        separators=(",", ":"),
-    )
+def event_json(event: Event, broken: Mapping[ServerId, Sequence[str]] | None = None) -> str:
+    """Return one event as one line of JSON, without the line's end.
+
+    ``broken`` are the servers that break rules on purpose at that moment.
+    """
+    line = {
+        "sequence": event.sequence,
+        "time": event.virtual_time,
+        "monotonic": event.monotonic_time,
+        "source": event.source,
+        "event": _plain(event.what),
+    }
+    if broken:
+        line["broken"] = {f"S{server}": list(rules) for server, rules in broken.items()}
+    return json.dumps(line, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:

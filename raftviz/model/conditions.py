@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from raft.core.messages import ServerId
 from raft.printable import printable
-from raftviz.command_text import blanked
+from raftviz.command.text import blanked
 from raftviz.model.values import (
     ENTRY_FIELDS,
     MESSAGE_FIELDS,

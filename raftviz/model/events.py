@@ -13,6 +13,17 @@ from dataclasses import dataclass
 from raft.core.events import CoreEvent
 from raft.core.messages import Message, ServerId
 from raft.frames import ObservationsLost, ServerState
+from raftviz.model.faults import ChaosChanged as ChaosChanged
+from raftviz.model.faults import DiskChanged as DiskChanged
+from raftviz.model.faults import DiskDamaged as DiskDamaged
+from raftviz.model.faults import LoadChanged as LoadChanged
+from raftviz.model.faults import LoadMeasured as LoadMeasured
+from raftviz.model.faults import PowerCut as PowerCut
+from raftviz.model.faults import RuleBroken as RuleBroken
+from raftviz.model.faults import RuleMended as RuleMended
+from raftviz.model.faults import ServerAdded as ServerAdded
+from raftviz.model.faults import ServerClockChanged as ServerClockChanged
+from raftviz.model.faults import ServerRemoved as ServerRemoved
 
 # --- The lab and its clock -------------------------------------------------------------------
 
@@ -196,6 +207,17 @@ Happening = (
     | LinkChanged
     | OperationInvoked
     | OperationReturned
+    | DiskChanged
+    | DiskDamaged
+    | PowerCut
+    | ServerClockChanged
+    | RuleBroken
+    | RuleMended
+    | ServerAdded
+    | ServerRemoved
+    | LoadChanged
+    | LoadMeasured
+    | ChaosChanged
     | CoreEvent
     | ServerState
     | ObservationsLost

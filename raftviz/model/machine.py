@@ -26,11 +26,8 @@ def apply_command(values: dict[bytes, bytes], entry: Entry, performed: set[Numbe
         if number in performed:
             return
         performed.add(number)
-    match command:
-        case kv.Put(key, value):
-            values[key] = value
-        case kv.Delete(key):
-            values.pop(key, None)
+    if command is not None:
+        kv.carry_out(values, command)
 
 
 @lru_cache(maxsize=4096)

@@ -88,6 +88,13 @@ class ServerView:
     refused: core.VoteCast | None = None
     """The last vote that this process refused."""
 
+    disk: ev.DiskChanged | None = None
+    """What is wrong with its disk; None if nothing is."""
+    clock: float = 1.0
+    """How fast its clock runs, measured by the cluster's."""
+    broken: tuple[str, ...] = ()
+    """The rules that it breaks on purpose."""
+
     @property
     def last_index(self) -> Index:
         """The index of its log's last entry, or of what its snapshot stands for; 0 for neither."""
@@ -162,6 +169,7 @@ class ServerView:
 
     def told(self) -> Iterator[tuple[ServerId, ev.Happening]]:
         """Yield (source, fact): an untold view to which they are told becomes equal to this."""
+        yield from self._told_of_machine()
         if not self.alive and self.exit is None:
             return
         spawned = ev.ServerSpawned(self.id, self.pid, self.address)
@@ -187,6 +195,14 @@ class ServerView:
             yield self.id, core.TransferChanged(self.transferee)
         if self.paused:
             yield LAB, ev.ServerPaused(self.id)
+
+    def _told_of_machine(self) -> Iterator[tuple[ServerId, ev.Happening]]:
+        if self.disk is not None:
+            yield LAB, self.disk
+        if self.clock != 1:
+            yield LAB, ev.ServerClockChanged(self.id, self.clock)
+        for rule in self.broken:
+            yield LAB, ev.RuleBroken(self.id, rule)
 
     def _state(self) -> ServerState:
         return ServerState(
@@ -238,6 +254,29 @@ class ServerView:
 
     def _resumed(self, what: ev.ServerResumed) -> None:
         self.paused = False
+
+    # --- Its machine -------------------------------------------------------------------------
+
+    def _disk_changed(self, what: ev.DiskChanged) -> None:
+        self.disk = None if what.is_sound else what
+
+    def run_clock(self, factor: float, now: float) -> None:
+        """Take in how fast its clock runs from ``now`` (virtual seconds) on.
+
+        Its timer fires by its own clock, so what is left of that lasts longer or shorter.
+        """
+        if self.timer_kind is not None:
+            ratio = self.clock / factor
+            self.timer_deadline = now + (self.timer_deadline - now) * ratio
+            self.timer_interval *= ratio
+        self.clock = factor
+
+    def _rule_broken(self, what: ev.RuleBroken) -> None:
+        if what.rule not in self.broken:
+            self.broken += (what.rule,)
+
+    def _rule_mended(self, what: ev.RuleMended) -> None:
+        self.broken = tuple(rule for rule in self.broken if rule != what.rule)
 
     def _whole_state(self, what: ServerState) -> None:
         if not self.alive and self.exit is None:
@@ -388,6 +427,9 @@ _OF_PROCESS: dict[type, _Handler] = {
     ev.ServerPaused: ServerView._paused,
     ev.ServerResumed: ServerView._resumed,
     ServerState: ServerView._whole_state,
+    ev.DiskChanged: ServerView._disk_changed,
+    ev.RuleBroken: ServerView._rule_broken,
+    ev.RuleMended: ServerView._rule_mended,
 }
 
 _OF_SERVER: dict[type, _Handler] = {

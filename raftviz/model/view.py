@@ -102,6 +102,12 @@ class ClusterView:
     election_timeout_max: float = 0.0
     heartbeat_interval: float = 0.0
     seed: int = 0
+    load: str = ""
+    """The command by which clients of the lab's own work on the cluster; empty: none do."""
+    measured: ev.LoadMeasured | None = None
+    """How that went last."""
+    chaos: str = ""
+    """The command by which faults come at random; empty: none do."""
     sequence: int = 0
     time: float = 0.0
     """The virtual time of the newest event."""
@@ -127,6 +133,11 @@ class ClusterView:
     def commit_index(self) -> Index:
         """The highest commitIndex that any live server knows."""
         return max((server.commit_index for server in self.servers.values()), default=Index(0))
+
+    @property
+    def broken(self) -> dict[ServerId, tuple[str, ...]]:
+        """The servers that break rules on purpose, each with which."""
+        return {server.id: server.broken for server in self.servers.values() if server.broken}
 
     def flight(self, message_id: int) -> Flight | None:
         """Return a message that is on its way or landed recently."""
@@ -189,6 +200,15 @@ class ClusterView:
                     ev.OperationReturned(op.id, op.outcome, op.found, op.answer, op.detail),
                     op.returned,
                 )
+        yield from ((LAB, what, None) for what in self._told_of_goings_on())
+
+    def _told_of_goings_on(self) -> Iterator[ev.Happening]:
+        if self.load:
+            yield ev.LoadChanged(self.load)
+        if self.measured is not None:
+            yield self.measured
+        if self.chaos:
+            yield ev.ChaosChanged(self.chaos)
 
     # --- Folding -----------------------------------------------------------------------------
 
@@ -213,6 +233,7 @@ class ClusterView:
         self.servers = {server: ServerView(server) for server in what.servers}
         self.links = {(a, b): LinkView() for a in what.servers for b in what.servers if a != b}
         self.flights, self.operations = {}, []
+        self.load, self.measured, self.chaos = "", None, ""
         self.clock = ClockView()
         self.election_timeout_min = what.election_timeout_min
         self.election_timeout_max = what.election_timeout_max
@@ -227,6 +248,29 @@ class ClusterView:
     def _process_changed(self, event: ev.Event, what: _OfProcess) -> None:
         if (server := self.servers.get(what.server)) is not None:
             server.tell(what)
+
+    def _server_clock_changed(self, event: ev.Event, what: ev.ServerClockChanged) -> None:
+        if (server := self.servers.get(what.server)) is not None:
+            server.run_clock(what.factor, event.virtual_time)
+
+    def _server_added(self, event: ev.Event, what: ev.ServerAdded) -> None:
+        others = [server for server in self.servers if server != what.server]
+        self.servers[what.server] = ServerView(what.server)
+        for other in others:
+            self.links[other, what.server] = self.links[what.server, other] = LinkView()
+
+    def _server_removed(self, event: ev.Event, what: ev.ServerRemoved) -> None:
+        self.servers.pop(what.server, None)
+        self.links = {link: known for link, known in self.links.items() if what.server not in link}
+
+    def _load_changed(self, event: ev.Event, what: ev.LoadChanged) -> None:
+        self.load, self.measured = what.text, None
+
+    def _load_measured(self, event: ev.Event, what: ev.LoadMeasured) -> None:
+        self.measured = what
+
+    def _chaos_changed(self, event: ev.Event, what: ev.ChaosChanged) -> None:
+        self.chaos = what.text
 
     def _link_changed(self, event: ev.Event, what: ev.LinkChanged) -> None:
         if (what.src, what.dst) in self.links:
@@ -278,7 +322,15 @@ class ClusterView:
         )
 
 
-_OfProcess = ev.ServerSpawned | ev.ServerExited | ev.ServerPaused | ev.ServerResumed
+_OfProcess = (
+    ev.ServerSpawned
+    | ev.ServerExited
+    | ev.ServerPaused
+    | ev.ServerResumed
+    | ev.DiskChanged
+    | ev.RuleBroken
+    | ev.RuleMended
+)
 
 _OF_LAB: dict[type, Callable[[ClusterView, ev.Event, Any], None]] = {
     ev.LabStarted: ClusterView._lab_started,
@@ -287,6 +339,15 @@ _OF_LAB: dict[type, Callable[[ClusterView, ev.Event, Any], None]] = {
     ev.ServerExited: ClusterView._process_changed,
     ev.ServerPaused: ClusterView._process_changed,
     ev.ServerResumed: ClusterView._process_changed,
+    ev.DiskChanged: ClusterView._process_changed,
+    ev.RuleBroken: ClusterView._process_changed,
+    ev.RuleMended: ClusterView._process_changed,
+    ev.ServerClockChanged: ClusterView._server_clock_changed,
+    ev.ServerAdded: ClusterView._server_added,
+    ev.ServerRemoved: ClusterView._server_removed,
+    ev.LoadChanged: ClusterView._load_changed,
+    ev.LoadMeasured: ClusterView._load_measured,
+    ev.ChaosChanged: ClusterView._chaos_changed,
     ev.LinkChanged: ClusterView._link_changed,
     ev.MessageSent: ClusterView._message_sent,
     ev.MessageDelivered: ClusterView._message_delivered,

@@ -39,6 +39,7 @@ from raft.core.messages import (
 from raft.frames import ObservationsLost, ServerState
 from raft.printable import printable
 from raftviz.model import events as ev
+from raftviz.model import fault_words, faults
 from raftviz.model.machine import command_text as command_text
 from raftviz.model.machine import members_text
 from raftviz.model.view import ClusterView, OperationView, ServerView
@@ -143,6 +144,11 @@ _STORY = (
     | ev.ServerPaused
     | ev.ServerResumed
     | ev.OperationReturned
+    | faults.OfServer
+    | ev.ServerAdded
+    | ev.ServerRemoved
+    | ev.LoadChanged
+    | ev.ChaosChanged
     | ObservationsLost
 )
 
@@ -171,6 +177,10 @@ def describe(event: ev.Event, view: ClusterView | None = None) -> str:
             return _of_process(what)
         case ev.LabStarted() | ev.ClockChanged() | ev.CommandGiven() | ev.Warned():
             return _of_lab(what, view)
+        case _ if isinstance(what, faults.OfServer):
+            return fault_words.of_server(what)
+        case _ if isinstance(what, faults.OfLab):
+            return fault_words.of_lab(what)
     return _of_server(what, event.source, view)
 
 

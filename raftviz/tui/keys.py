@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raftviz.command_text import format_rate
+from raftviz.command.text import format_rate
 from raftviz.tui.seen import Seen
 
 HELP_ONLY = 13

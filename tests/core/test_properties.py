@@ -289,14 +289,15 @@ class SavesOfALog(RuleBasedStateMachine):
         first, rewrite = self.saves.take(number, hard_state, len(self.log))
         assert not rewrite
         self.handed_out[number] = hard_state, first, self.log[first - 1 :]
-        assert not self.saves.unsaved(len(self.log))
+        assert not self.saves.unsaved(hard_state, len(self.log))
 
     @precondition(lambda self: len(self.reported) < len(self.handed_out))
     @rule(data=st.data())
     def complete(self, data: st.DataObject) -> None:
         number = data.draw(st.sampled_from(sorted(self.handed_out.keys() - self.reported)))
         self.reported.add(number)
-        self.saves.completed(number)
+        assert self.saves.completed(number)
+        assert not self.saves.completed(len(self.handed_out) + 1)
 
     @invariant()
     def what_counts_as_stored_is_on_disk(self) -> None:
@@ -319,7 +320,7 @@ class SavesOfALog(RuleBasedStateMachine):
                 len(self.log),
             )
             assert stable <= first_unsaved
-            if not self.saves.unsaved(len(self.log)):
+            if not self.saves.unsaved(self.saves.hard_state, len(self.log)):
                 assert stable == len(self.log)
 
 

@@ -245,6 +245,15 @@ async def test_without_a_majority_a_write_may_happen_later_and_a_read_has_not(st
     assert (await lab.do("put x 2")).startswith("nothing was done"), "it was never sent"
 
 
+async def test_a_write_goes_to_the_leader_that_has_replaced_one_that_was_cut_off(lab):
+    """The old one answered last, takes commands as ever, and can commit none of them."""
+    old = lab.view.leader
+    await lab.do("put x 1")
+    await lab.do(f"isolate {old}")
+    await lab.until(lambda view: view.leader not in (None, old))
+    assert await lab.do("put x 2") == "x = 2 is stored"
+
+
 async def test_operations_find_servers_that_have_moved_while_they_wait(start_lab):
     lab = await start_lab(seed=3, servers=3)
     await lab.leader()

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from raft.certificate import Certificate
 from raft.client import Raft
 from raft.core.events import Role
 from raft.core.messages import ServerId
@@ -154,7 +155,8 @@ class RealCluster:
         ids = [ServerId(number) for number in range(1, size + 1)]
         self.addresses = dict(zip(ids, free_addresses(size), strict=True))
         self.founders = tuple(ids)
-        self.raft = Raft(self.addresses, NAME, read_secret(self.secret_file))
+        self.proof: bytes | Certificate = read_secret(self.secret_file)
+        self.raft = Raft(self.addresses, NAME, self.proof)
         self.environment = {
             "RAFT_CLUSTER": NAME,
             "RAFT_SECRET_FILE": str(self.secret_file),
@@ -181,13 +183,14 @@ class RealCluster:
         for server in self.addresses:
             assert "Traceback" not in self.log(server), self.log(server)
 
-    async def start(self, server: ServerId) -> None:
+    async def start(self, server: ServerId) -> Process:
         """Start a server and wait until it listens."""
         with self.log_file(server).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", self.program, "serve", "--id", str(server)),
                 *("--listen", self.addresses[server], "--data", str(self.data(server))),
                 *self._others(server),
+                *self._own(server),
                 *self.options,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=PIPE,
@@ -203,6 +206,7 @@ class RealCluster:
             "pid": process.pid,
             "address": self.addresses[server],
         }
+        return process
 
     def _others(self, server: ServerId) -> list[str]:
         if server not in self.founders:
@@ -210,6 +214,10 @@ class RealCluster:
         others = [other for other in self.founders if other != server]
         ways = [(other, self.ways.get((server, other), self.addresses[other])) for other in others]
         return [argument for other, at in ways for argument in ("--peer", f"{other}={at}")]
+
+    def _own(self, server: ServerId) -> list[str]:
+        """Return the options that this server has for itself."""
+        return []
 
     async def start_new(self, server: ServerId) -> str:
         """Start a server that belongs to no cluster yet; return its address."""
@@ -242,7 +250,7 @@ class RealCluster:
 
     async def status(self, server: ServerId) -> Status | None:
         """Return the status of a server, None if it does not answer."""
-        line = Raft({server: self.addresses[server]}, NAME, read_secret(self.secret_file))
+        line = Raft({server: self.addresses[server]}, NAME, self.proof)
         async with line:
             try:
                 return await line.status(server, timeout=1.0)

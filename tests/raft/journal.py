@@ -1,6 +1,7 @@
 """``raft`` with a state machine that remembers every command, in order and however often.
 
-Run as ``python -m tests.raft.journal serve …``: what is carried out twice can be seen.
+Run as ``python -m tests.raft.journal serve …``: what is carried out twice can be seen. One
+command, ``poison``, it cannot stand.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class Journal:
         return None
 
     def apply(self, index: int, command: bytes) -> bytes:
+        if command == b"poison":
+            raise RuntimeError("cannot stand it")
         self._commands.append(command)
         return b"%d" % len(self._commands)
 

@@ -76,6 +76,7 @@ from raft.frames import (
     ClientReply,
     ClientRequest,
     Consistency,
+    CutPower,
     Declined,
     FireTimer,
     FollowerProgress,
@@ -96,6 +97,7 @@ from raft.frames import (
     Result,
     ServerState,
     SetClock,
+    SetDisk,
     SnapshotTaken,
     Status,
     StatusQuery,
@@ -226,6 +228,8 @@ SAMPLES = (
     FireTimer(),
     Campaign(),
     Barrier(token=9, received=1234),
+    SetDisk(delay=0.05, full=False, fail_sync=True, tear=False),
+    CutPower(),
 )
 
 

@@ -30,6 +30,7 @@ from raft.frames import (
     Reply,
     Result,
 )
+from raft.machine.base import MAX_COMMAND_BYTES
 from raft.transport import Connection
 from tests.raft.scripted import (
     CLUSTER,
@@ -215,12 +216,25 @@ async def test_a_rejected_command_is_not_tried_elsewhere() -> None:
     assert two.requests == []
 
 
-async def test_a_command_over_the_limit_of_a_frame_is_refused_here() -> None:
+async def test_what_is_too_long_is_refused_here() -> None:
     one = Scripted(ONE, says(Result(b"")))
     async with cluster(one) as raft:
+        with pytest.raises(RejectedError, match="has 131073 bytes; at most 131072 are taken"):
+            await raft.propose(bytes(MAX_COMMAND_BYTES + 1))
         with pytest.raises(RejectedError, match="over the limit"):
-            await raft.propose(bytes(2 << 20))
-        assert await raft.propose(b"c") == b"", "the connection goes on"
+            await raft.read(bytes(2 << 20))
+        assert not one.requests
+        assert await raft.propose(bytes(MAX_COMMAND_BYTES)) == b"", "the connection goes on"
+
+
+async def test_a_server_that_is_said_to_lead_is_asked_first() -> None:
+    one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"done")))
+    async with cluster(one, two) as raft:
+        raft.prefer(TWO)
+        assert await raft.propose(b"c") == b"done"
+        assert not one.requests
+        with pytest.raises(ValueError, match="no server 3"):
+            raft.prefer(THREE)
 
 
 # --- One server by name ----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import random
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raft.certificate import Certificate, Role, Subject
 from raft.codec import load_schema
 from raft.core.messages import Message
 from raft.frames import (
@@ -33,13 +35,16 @@ from raft.frames import (
     StatusQuery,
 )
 from raft.handshake import CallerHandshake
+from raft.tls import Tls
 from raft.transport import Identity, connect, format_address, parse_address
 from raft.wire import DecodeError, FrameSplitter, decode, encode
+from tests.raft.certificates import Certs
 from tests.raft.samples import SAMPLES
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 SECRET = b"hostile frames know this secret!"
 CLUSTER = "hostile"
+ONE = Subject(CLUSTER, Role.SERVER, "1")
 PATIENCE = 20.0
 """Real seconds after which a server that says nothing counts as hanging."""
 
@@ -127,22 +132,36 @@ def goes_on(frame: bytes, caller: Caller | None) -> bool:
 
 @pytest.fixture
 def served(tmp_path):
-    """A real server of a cluster whose other two are not there."""
     secret = tmp_path / "secret"
     secret.write_bytes(SECRET)
     secret.chmod(0o600)
+    with serving(tmp_path, "--secret-file", secret) as (process, address):
+        yield Served(process, address)
+
+
+@pytest.fixture
+def encrypted(tmp_path):
+    certs = Certs(tmp_path / "certs", CLUSTER)
+    certificate = certs.file(Role.SERVER, 1)
+    with serving(tmp_path, "--certificate", certificate) as (process, address):
+        yield Served(process, address, certs)
+
+
+@contextlib.contextmanager
+def serving(tmp_path, *proof):
+    """A real server of a cluster whose other two are not there."""
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         absent = format_address(*nobody.getsockname())
     command = [sys.executable, "-m", "raft", "serve", "--id", "1", "--cluster", CLUSTER]
     command += ["--listen", "127.0.0.1:0", "--peer", f"2={absent}", "--peer", f"3={absent}"]
-    command += ["--data", tmp_path / "data", "--secret-file", secret]
+    command += ["--data", tmp_path / "data", *proof]
     with (
         open(tmp_path / "log", "w") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process,
     ):
         assert process.stdout is not None
         try:
-            yield Served(process, json.loads(process.stdout.readline())["address"])
+            yield process, json.loads(process.stdout.readline())["address"]
         finally:
             process.kill()
     assert "Traceback" not in (tmp_path / "log").read_text()
@@ -152,10 +171,24 @@ def served(tmp_path):
 class Served:
     process: subprocess.Popen
     address: str
+    certs: Certs | None = None
 
     @property
     def resident(self) -> int:
         return psutil.Process(self.process.pid).memory_info().rss
+
+    def identity(self, caller: Caller) -> Identity:
+        server = 2 if caller is Caller.PEER else None
+        return Identity(CLUSTER, server, self.certificates[caller] if self.certs else SECRET)
+
+    @functools.cached_property
+    def certificates(self) -> dict[Caller, Certificate]:
+        certs = self.certs
+        return {
+            Caller.PEER: certs.server(2),
+            Caller.CLIENT: certs.client(),
+            Caller.OBSERVER: certs.observer(),
+        }
 
     async def is_well(self) -> bool:
         """It lives, and serves a well-formed caller."""
@@ -164,7 +197,7 @@ class Served:
         async with asyncio.timeout(PATIENCE):
             connection = await connect(
                 self.address,
-                Identity(CLUSTER, None, SECRET),
+                self.identity(Caller.CLIENT),
                 Caller.CLIENT,
                 1,
                 replies.put_nowait,
@@ -175,25 +208,43 @@ class Served:
         connection.close("enough")
         return isinstance(reply, ClientReply) and isinstance(reply.body, Status)
 
+    def attack(self, caller: Caller | None, batches: Iterable[list[bytes]]) -> None:
+        """Send every batch through a connection of its own, some connections at once."""
+        batches = iter(batches)
+        while some := list(islice(batches, AT_ONCE)):
+            connections = [Hostile(self, caller, frames) for frames in some]
+            for connection in connections:
+                connection.attack()
+            for connection in connections:
+                connection.is_closed()
+
+
+AT_ONCE = 24
+
 
 class Hostile:
     """One connection that ends in a frame after which a server must close it."""
 
-    def __init__(self, address: str, caller: Caller | None, frames: list[bytes]) -> None:
-        self.socket = socket.create_connection(parse_address(address), timeout=PATIENCE)
+    def __init__(self, served: Served, caller: Caller | None, frames: list[bytes]) -> None:
+        self.socket = socket.create_connection(parse_address(served.address), timeout=PATIENCE)
         self.frames = frames
         self.handshake: CallerHandshake | None = None
+        if served.certs is not None:
+            # Whoever is no caller yet has at least a certificate, or TLS would be his end.
+            certificate = served.certificates[Caller.CLIENT if caller is None else caller]
+            self.socket = certificate._contents.calling.wrap_socket(self.socket)
         if caller is not None:
-            server = 2 if caller is Caller.PEER else None
-            self.handshake = CallerHandshake(Identity(CLUSTER, server, SECRET), caller, 1)
+            self.handshake = CallerHandshake(served.identity(caller), caller, 1)
             self.socket.sendall(encode(self.handshake.preamble))
 
     def attack(self) -> None:
-        proof = b""
+        proof = []
         if self.handshake is not None:
-            proof = encode(self.handshake.receive(decode(self.socket.recv(4096))))
+            welcome = decode(FrameSplitter().feed(self.socket.recv(4096))[0])
+            answer = self.handshake.receive(welcome, ONE)
+            proof = [encode(answer)] if answer else []
         try:
-            self.socket.sendall(b"".join((proof, *self.frames)))
+            self.socket.sendall(b"".join((*proof, *self.frames)))
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # it closed already
@@ -208,48 +259,87 @@ class Hostile:
         self.socket.close()
 
 
-AT_ONCE = 24
-
-
-def attack(address: str, caller: Caller | None, batches: Iterable[list[bytes]]) -> None:
-    """Send every batch through a connection of its own, some connections at once."""
-    batches = iter(batches)
-    while some := list(islice(batches, AT_ONCE)):
-        connections = [Hostile(address, caller, frames) for frames in some]
-        for connection in connections:
-            connection.attack()
-        for connection in connections:
-            connection.is_closed()
-
-
 # --- The tests -------------------------------------------------------------------------------
 
-UNPROVEN, PEER, OBSERVER, CLIENT = 6_000, 3_000, 1_000, 3_000
 REQUESTS_EACH = 29
+
+
+def batches(
+    rng: random.Random, caller: Caller | None, connections: int, requests_each: int = 0
+) -> Iterator[list[bytes]]:
+    """Yield what to send over each connection: a client's odd requests, and one fatal frame."""
+    requests = [encode(ClientRequest(7, kind(rng.randbytes(96)))) for kind in (Propose, Read)]
+    odd = (scribbled(rng, rng.choice(requests)) for _ in iter(int, 1))
+    odd_requests = (frame for frame in odd if goes_on(frame, Caller.CLIENT))
+    fatal = (frame for frame in hostile(rng) if not goes_on(frame, caller))
+    for _ in range(connections):
+        yield [*islice(odd_requests, requests_each), next(fatal)]
+
+
+async def storm(served: Served, rng: random.Random, scale: int) -> int:
+    """Send hostile frames as each kind of caller; return how many."""
+
+    async def send(caller: Caller | None, connections: int, requests_each: int = 0) -> int:
+        served.attack(caller, batches(rng, caller, connections, requests_each))
+        assert await served.is_well()
+        return connections * (1 + requests_each)
+
+    await send(None, scale // 3)
+    await send(Caller.CLIENT, scale // 10, REQUESTS_EACH)
+    resident = served.resident
+    sent = await send(None, 6 * scale)
+    sent += await send(Caller.PEER, 3 * scale)
+    sent += await send(Caller.OBSERVER, scale)
+    sent += await send(Caller.CLIENT, 3 * scale, REQUESTS_EACH)
+    assert served.resident - resident < 16 * 1024 * 1024
+    return sent
 
 
 async def test_a_hundred_thousand_hostile_frames_against_a_live_server(served):
     """Mutated and random, before the handshake and after it, as each kind of caller."""
-    rng = random.Random(20)
-    requests = [encode(ClientRequest(7, kind(rng.randbytes(96)))) for kind in (Propose, Read)]
-    odd = (scribbled(rng, rng.choice(requests)) for _ in iter(int, 1))
-    odd_requests = (frame for frame in odd if goes_on(frame, Caller.CLIENT))
+    assert await storm(served, random.Random(20), 1_000) >= 100_000
 
-    async def storm(caller: Caller | None, connections: int, requests_each: int = 0) -> None:
-        fatal = (frame for frame in hostile(rng) if not goes_on(frame, caller))
-        batches = ([*islice(odd_requests, requests_each), next(fatal)] for _ in range(connections))
-        attack(served.address, caller, batches)
-        assert await served.is_well()
 
-    await storm(None, 300)
-    await storm(Caller.CLIENT, 100, REQUESTS_EACH)
-    resident = served.resident
-    await storm(None, UNPROVEN)
-    await storm(Caller.PEER, PEER)
-    await storm(Caller.OBSERVER, OBSERVER)
-    await storm(Caller.CLIENT, CLIENT, REQUESTS_EACH)
-    assert UNPROVEN + PEER + OBSERVER + CLIENT * (1 + REQUESTS_EACH) >= 100_000
-    assert served.resident - resident < 16 * 1024 * 1024
+async def test_hostile_frames_under_tls(encrypted):
+    assert await storm(encrypted, random.Random(21), 100) >= 10_000
+
+
+async def test_hostile_bytes_in_the_place_of_tls(encrypted):
+    """Plain frames, and mutations of what a caller's TLS would say first."""
+    rng = random.Random(22)
+    context = encrypted.certificates[Caller.CLIENT]._contents.calling
+    for number in range(1_000):
+        hello = bytearray(Tls(context, server_side=False).outgoing())
+        for _ in range(rng.randint(1, 4)):
+            hello[rng.randrange(len(hello))] ^= 1 << rng.randrange(8)
+        with socket.create_connection(parse_address(encrypted.address), PATIENCE) as caller:
+            caller.sendall(hello if number % 2 else next(hostile(rng)))
+            caller.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                while caller.recv(65536):
+                    pass
+    assert await encrypted.is_well()
+
+
+@pytest.mark.slow
+def test_a_million_hostile_frames_are_read_or_refused():
+    """Those that reach no socket in the tests above: each is a frame, or a DecodeError."""
+    rng = random.Random(23)
+    resident = None
+    for number, frame in enumerate(islice(hostile(rng), 1_000_000)):
+        try:
+            for whole in FrameSplitter().feed(frame):
+                assert isinstance(decode(whole), get_args(Frame))
+        except DecodeError:
+            pass
+        if number == 100_000:
+            resident = psutil.Process().memory_info().rss
+    assert psutil.Process().memory_info().rss - resident < 16 * 1024 * 1024
+
+
+@pytest.mark.slow
+async def test_a_hundred_thousand_hostile_frames_under_tls(encrypted):
+    assert await storm(encrypted, random.Random(24), 1_000) >= 100_000
 
 
 @given(st.randoms(use_true_random=False))

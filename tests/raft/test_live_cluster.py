@@ -131,7 +131,7 @@ async def test_all_servers_are_replaced_one_by_one_under_load(tmp_path: Path) ->
             new = ServerId(old + 5)
             address = await cluster.start_new(new)
             await writers.some_more()
-            members = await cluster.raft.add_voter(new, address, timeout=2 * PATIENCE)
+            members = await cluster.raft.add(new, address, timeout=2 * PATIENCE)
             assert new in members.voters
             members = await cluster.raft.remove(old, timeout=PATIENCE)
             assert old not in members.voters
@@ -161,7 +161,7 @@ async def test_a_leader_removes_itself_and_the_others_go_on(cluster: RealCluster
     assert gone is not None
     assert gone.role is Role.FOLLOWER
     assert leader not in gone.voters
-    members = await cluster.raft.add_voter(leader, cluster.addresses[leader])
+    members = await cluster.raft.add(leader, cluster.addresses[leader])
     assert members.voters == cluster.founders, "and it may come back"
 
 

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raft.codec import DecodeError
+from raft.machine import register
 from raft.machine.kv import (
     MAX_KEY_BYTES,
+    MAX_SCAN_BYTES,
     MAX_VALUE_BYTES,
+    NOTHING,
     Answer,
+    Append,
+    Cas,
     Command,
     Delete,
     Done,
+    Failed,
     Get,
+    Increment,
     KeyValue,
     Malformed,
+    Number,
+    Pairs,
     Put,
+    Scan,
     TooLongError,
     Value,
+    carry_out,
     decode_answer,
     decode_command,
     describe,
@@ -28,8 +41,13 @@ from raft.machine.kv import (
 )
 
 KEYS = st.sampled_from([b"", b"x", b"y", b"\x00\xff"])
-COMMANDS: st.SearchStrategy[Command] = st.builds(Put, KEYS, st.binary(max_size=20)) | st.builds(
-    Delete, KEYS
+VALUES = st.binary(max_size=20) | st.integers(-20, 20).map(lambda number: b"%d" % number)
+COMMANDS: st.SearchStrategy[Command] = st.one_of(
+    st.builds(Put, KEYS, VALUES),
+    st.builds(Delete, KEYS),
+    st.builds(Cas, KEYS, st.just(NOTHING) | st.builds(Value, st.just(True), VALUES), VALUES),
+    st.builds(Append, KEYS, VALUES),
+    st.builds(Increment, KEYS, st.integers(-(2**63), 2**63 - 1)),
 )
 
 
@@ -51,16 +69,88 @@ def test_put_get_delete() -> None:
     assert get(machine, b"x") == Value(False, b"")
 
 
+def test_cas_swaps_only_what_was_expected() -> None:
+    machine = KeyValue()
+    held = Value(True, b"1")
+    assert apply(machine, Cas(b"x", held, b"2")) == [NOTHING]
+    assert apply(machine, Cas(b"x", NOTHING, b"1")) == [Done()]
+    assert apply(machine, Cas(b"x", NOTHING, b"2")) == [held]
+    assert apply(machine, Cas(b"x", Value(True, b""), b"2")) == [held]
+    assert get(machine, b"x") == held
+    assert apply(machine, Cas(b"x", held, b"2")) == [Done()]
+    assert get(machine, b"x") == Value(True, b"2")
+
+
+def test_append_makes_a_value_longer_up_to_the_limit() -> None:
+    machine = KeyValue()
+    assert apply(machine, Append(b"x", b"ab"), Append(b"x", b"c")) == [Number(2), Number(3)]
+    assert get(machine, b"x") == Value(True, b"abc")
+    full = b"v" * MAX_VALUE_BYTES
+    (answer,) = apply(machine, Append(b"x", full))
+    assert answer == Failed("the value would have more than 65536 bytes")
+    assert get(machine, b"x") == Value(True, b"abc")
+    assert apply(machine, Append(b"y", full)) == [Number(MAX_VALUE_BYTES)]
+
+
+def test_increment_counts_in_decimal() -> None:
+    machine = KeyValue()
+    assert apply(machine, Increment(b"n"), Increment(b"n", -43)) == [Number(1), Number(-42)]
+    assert get(machine, b"n") == Value(True, b"-42")
+    apply(machine, Put(b"n", b"%d" % (2**63 - 2)))
+    assert apply(machine, Increment(b"n"), Increment(b"n")) == [
+        Number(2**63 - 1),
+        Failed("the sum needs more than 64 bits"),
+    ]
+    assert get(machine, b"n") == Value(True, b"%d" % (2**63 - 1))
+
+
+@pytest.mark.parametrize("value", [b"", b"one", b" 1", b"1_0", b"+1", b"1\n", "١".encode()])
+def test_only_a_number_is_incremented(value: bytes) -> None:
+    machine = KeyValue()
+    answers = apply(machine, Put(b"n", value), Increment(b"n"))
+    assert answers[1] == Failed("the value is no number in decimal digits")
+    assert get(machine, b"n") == Value(True, value)
+
+
+def scan(machine: KeyValue, *asked: Any) -> tuple[list[bytes], bool]:
+    answer = decode_answer(machine.query(encode_query(Scan(*asked))))
+    assert isinstance(answer, Pairs)
+    assert all(get(machine, pair.key) == Value(True, pair.value) for pair in answer.pairs)
+    return [pair.key for pair in answer.pairs], answer.more
+
+
+def test_scan() -> None:
+    machine = KeyValue()
+    assert scan(machine) == ([], False)
+    keys = [b"", b"a", b"a\xff", b"aa", b"ab", b"b"]
+    apply(machine, *(Put(key, b"of " + key) for key in reversed(keys)))
+    assert scan(machine) == (sorted(keys), False)
+    assert scan(machine, b"a") == ([b"a", b"aa", b"ab", b"a\xff"], False)
+    assert scan(machine, b"a", b"", 2) == ([b"a", b"aa"], True)
+    assert scan(machine, b"a", b"aa\0", 2) == ([b"ab", b"a\xff"], False)
+    assert scan(machine, b"", b"a\xff", 1) == ([b"a\xff"], True)
+    assert scan(machine, b"x") == ([], False)
+    apply(machine, Delete(b"aa"), Put(b"ac", b""))
+    assert scan(machine, b"a")[0] == [b"a", b"ab", b"ac", b"a\xff"]
+
+
+def test_a_scan_stops_where_an_answer_is_full() -> None:
+    machine = KeyValue()
+    size = MAX_VALUE_BYTES
+    apply(machine, *(Put(b"%d" % number, bytes(size)) for number in range(9)))
+    count = MAX_SCAN_BYTES // (size + 1)
+    assert scan(machine) == ([b"%d" % number for number in range(count)], True)
+    longest = Put(b"k" * MAX_KEY_BYTES, b"v" * MAX_VALUE_BYTES)
+    apply(machine, longest)
+    assert scan(machine, b"k", longest.key) == ([longest.key], False)
+    assert scan(machine, b"k", longest.key + b"\0") == ([], False)
+
+
 @given(st.lists(COMMANDS))
-def test_it_is_a_dict_and_a_snapshot_is_all_of_it(commands: list[Command]) -> None:
+def test_a_snapshot_is_all_of_it(commands: list[Command]) -> None:
     machine, model = KeyValue(), dict[bytes, bytes]()
     for command in commands:
-        apply(machine, command)
-        match command:
-            case Put(key, value):
-                model[key] = value
-            case Delete(key):
-                model.pop(key, None)
+        assert apply(machine, command) == [carry_out(model, command)]
     restored = KeyValue()
     apply(restored, Put(b"old", b"state"))
     restored.restore(machine.snapshot())
@@ -68,6 +158,7 @@ def test_it_is_a_dict_and_a_snapshot_is_all_of_it(commands: list[Command]) -> No
         expected = Value(key in model, model.get(key, b""))
         assert get(machine, key) == get(restored, key) == expected
     assert restored.snapshot() == machine.snapshot()
+    assert scan(restored) == scan(machine) == (sorted(model), False)
 
 
 def test_equal_states_give_equal_snapshots() -> None:
@@ -134,6 +225,8 @@ def test_keys_and_values_have_a_longest() -> None:
         encode_query(Get(b"k" * (MAX_KEY_BYTES + 1)))
     with pytest.raises(TooLongError, match="the value has 65537 bytes; at most 65536 are allowed"):
         encode_command(Put(b"k", b"v" * (MAX_VALUE_BYTES + 1)))
+    with pytest.raises(TooLongError, match="9223372036854775808 needs more than 64 bits"):
+        encode_command(Increment(b"k", 2**63))
 
 
 def test_the_leader_refuses_what_another_client_program_did_not() -> None:
@@ -149,6 +242,11 @@ def test_the_leader_refuses_what_another_client_program_did_not() -> None:
         (encode_command(Put(b"x", b"1")), "x=1"),
         (encode_command(Put("ключ".encode(), b"\xff")), r"ключ=\xff"),
         (encode_command(Delete(b"x")), "del x"),
+        (encode_command(Cas(b"x", Value(True, b"1"), b"2")), "x=2 if 1"),
+        (encode_command(Cas(b"x", NOTHING, b"2")), "x=2 if new"),
+        (encode_command(Append(b"x", b"\n")), r"x+=\n"),
+        (encode_command(Increment(b"x", 5)), "x+5"),
+        (encode_command(Increment(b"x", -5)), "x-5"),
         (encode_command(Put(b"\x1b[2J", "\u202e".encode())), r"\x1b[2J=\u202e"),
         (b"", "(empty)"),
         (b"noise", "(not a command)"),
@@ -156,3 +254,29 @@ def test_the_leader_refuses_what_another_client_program_did_not() -> None:
 )
 def test_describe(command: bytes, words: str) -> None:
     assert describe(command) == words
+
+
+# --- The register ----------------------------------------------------------------------------
+
+
+def test_a_register_reads_writes_and_swaps() -> None:
+    machine = register.Register()
+
+    def apply(command: register.Command) -> register.Answer:
+        return register.decode_answer(machine.apply(1, register.encode_command(command)))
+
+    def read() -> register.Answer:
+        return register.decode_answer(machine.query(register.READ))
+
+    assert read() == register.Holds(b"")
+    assert apply(register.Write(b"1")) == register.Done()
+    assert apply(register.Cas(b"2", b"3")) == read() == register.Holds(b"1")
+    assert apply(register.Cas(b"1", b"3")) == register.Done()
+    assert read() == register.Holds(b"3")
+    assert machine.check(register.encode_command(register.Write(b""))) is None
+
+
+def test_a_register_answers_what_makes_no_sense() -> None:
+    machine = register.Register()
+    assert register.decode_answer(machine.apply(1, b"")) == register.Malformed()
+    assert (machine.check(b"") or "").startswith("not a command for a register: ")

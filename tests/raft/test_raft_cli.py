@@ -20,11 +20,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from raft import cli
+from raft import cli, using
 from raft.core.events import Role
 from raft.core.messages import ServerId
-from raft.secret import write_secret
+from raft.errors import OutcomeUnknownError
+from raft.frames import Caller, Campaign, CutPower, SetDisk
+from raft.machine.kv import Put, encode_command
+from raft.secret import read_secret, write_secret
 from raft.storage.log_file import used_bytes
+from raft.transport import Connection, Identity, connect
 from tests.raft.cluster import PATIENCE, RealCluster, eventually, run
 
 ONE = ServerId(1)
@@ -53,6 +57,39 @@ async def test_put_get_delete_status(cluster: RealCluster) -> None:
     assert (await cluster.command("delete", "greeting")).status == 0
     gone = await cluster.command("get", "greeting")
     assert (gone.status, gone.out, gone.err) == (1, b"", "raft get: there is no key greeting\n")
+
+
+async def test_cas_append_incr_scan(cluster: RealCluster) -> None:
+    async def said(*arguments: str | bytes) -> tuple[int, str]:
+        finished = await cluster.command(*arguments)
+        return finished.status, finished.out.decode() + finished.err
+
+    assert await said("cas", "x", "1", "2") == (1, "raft cas: there is no key x\n")
+    assert await said("put", "--new", "x", "1") == (0, "")
+    assert await said("put", "--new", "x", "9") == (1, "raft put: x holds 1\n")
+    assert await said("cas", "x", "7", "8") == (1, "raft cas: x holds 1\n")
+    assert await said("cas", "x", "1", "40") == (0, "")
+    assert await said("incr", "x", "-2") == (0, "38\n")
+    assert await said("incr", "x") == (0, "39\n")
+    assert await said("append", "y", "a\tb\n") == (0, "")
+    assert await said("incr", "y") == (1, "raft incr: the value is no number in decimal digits\n")
+    assert await said("scan") == (0, "x\t39\ny\ta\\tb\\n\n")
+    assert await said("scan", "y", "--stale") == (0, "y\ta\\tb\\n\n")
+    assert await said("scan", "--limit", "1") == (0, "x\t39\n")
+    assert await said("scan", "nothing") == (0, "")
+
+
+async def test_a_scan_is_printed_page_after_page(
+    cluster: RealCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in "abcdefghi":
+        await cluster.put(key.encode(), key.encode() * 60_000)
+    for options, keys in (([], "abcdefghi"), (["--limit", "7"], "abcdefg")):
+        arguments = cli._parser().parse_args(["scan", *options])
+        await using._scan(cluster.raft, arguments)
+        lines = capsys.readouterr().out.splitlines()
+        assert "".join(line[0] for line in lines) == keys
+        assert all(line == f"{line[0]}\t{line[0] * 60_000}" for line in lines), "all of each value"
 
 
 async def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(
@@ -106,6 +143,42 @@ async def test_a_minority_acknowledges_nothing(cluster: RealCluster) -> None:
     assert get.status == 1
     assert "no leader answered within 0.5 s" in get.err
     assert "Traceback" not in put.err + get.err
+
+
+async def test_a_state_machine_that_fails_ends_its_server_at_every_start(tmp_path: Path) -> None:
+    """49: it names the entry, which is not skipped, and says what to do."""
+    async with RealCluster(tmp_path, 1, program="tests.raft.journal") as cluster:
+        await cluster.raft.propose(b"good", PATIENCE)
+        process = cluster.processes[ONE]
+        with pytest.raises(OutcomeUnknownError):
+            await cluster.raft.propose(b"poison", PATIENCE, ONE)
+        for start in range(2):
+            if start:
+                process = await cluster.start(ONE)
+            assert await asyncio.wait_for(process.wait(), PATIENCE) == 1
+            named = re.findall(r"CRITICAL server 1 cannot go on: (.*?)\\n", cluster.log(ONE))
+            assert len(named) == start + 1
+            assert re.fullmatch(
+                r"the state machine failed on entry 4, a command of 6 bytes: "
+                r"RuntimeError: cannot stand it; it is committed, .*: repair the state machine.*",
+                named[start],
+            )
+            assert cluster.log(ONE).count("journal.py") == start + 1, "where it was raised"
+        del cluster.processes[ONE]
+        cluster.log_file(ONE).unlink()
+
+
+async def test_servers_that_are_too_far_from_each_other_say_so(tmp_path: Path) -> None:
+    async with RealCluster(tmp_path, program="tests.raft.far_away") as cluster:
+
+        async def is_told() -> bool:
+            await cluster.raft.propose(encode_command(Put(b"x", b"1")), PATIENCE)
+            return any("election timeouts from 150 ms are too" in log for log in logs())
+
+        def logs() -> list[str]:
+            return [cluster.log(server) for server in cluster.addresses]
+
+        await eventually(is_told, "a warning")
 
 
 async def test_a_torn_write_is_dropped_at_the_next_start(cluster: RealCluster) -> None:
@@ -241,6 +314,75 @@ async def test_an_attended_server_ends_with_its_input(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+async def observer(directory: Path, address: str) -> Connection:
+    identity = Identity("test", None, read_secret(directory / "secret"))
+    return await connect(
+        address, identity, Caller.OBSERVER, ServerId(1), lambda frame: None, lambda reason: None
+    )
+
+
+async def announced_address(process: Process) -> str:
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
+    return str(json.loads(line)["address"])
+
+
+async def test_the_power_of_an_attended_server_can_be_cut(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(tmp_path, "--attended"), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    connection = await observer(tmp_path, await announced_address(process))
+    connection.send(SetDisk(0.0, full=False, fail_sync=False, tear=False))
+    connection.send(CutPower())
+    status, _ = await ended(process)
+    assert status == -signal.SIGKILL
+    connection.close("over")
+
+
+async def test_a_disk_that_fails_ends_an_attended_server_with_the_reason(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(tmp_path, "--attended"), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    connection = await observer(tmp_path, await announced_address(process))
+    connection.send(SetDisk(0.0, full=False, fail_sync=True, tear=False))
+    connection.send(Campaign())
+    status, errors = await ended(process)
+    assert status == 3
+    assert "Input/output error" in errors.splitlines()[-1]
+    connection.close("over")
+
+
+async def test_rules_are_broken_on_purpose_and_said_aloud(tmp_path: Path) -> None:
+    async with serving(tmp_path, "--attended", "--rules", "vote-twice") as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        status, errors = await ended(process)
+    assert status == 0
+    assert "WARNING broken on purpose: vote-twice" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--rules", "vote-twice"], "which only --attended servers may"),
+        (["--attended", "--rules", "gravity"], "no rule 'gravity'"),
+        (
+            ["--attended", "--rules", "vote-twice", "--rules", "repeated-vote-refused"],
+            "break the same rule",
+        ),
+    ],
+)
+async def test_rules_that_cannot_be_broken(
+    tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *serve_command(tmp_path, *arguments), stdin=PIPE, stdout=PIPE, stderr=PIPE
+    )
+    status, errors = await ended(process)
+    assert status == 2
+    assert reason in errors
+
+
 async def test_an_attended_server_without_an_attendant_does_not_stay(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *serve_command(tmp_path, "--attended"),
@@ -357,7 +499,18 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
     ("arguments", "reason"),
     [
         (["get", "x", "--cluster", "test"], "which servers? Give --server ID=HOST:PORT"),
-        (["get", "x", "--server", "1=127.0.0.1:1"], "which cluster? Give --cluster NAME"),
+        (["get", "x", *CLUSTER[2:], "--secret-file", "secret"], "which cluster? Give --cluster"),
+        (["get", "x", *CLUSTER], "which secret? Give --secret-file FILE or --certificate FILE"),
+        (
+            ["get", "x", *CLUSTER, "--secret-file", "secret", "--certificate", "secret"],
+            "not allowed with argument --secret-file",
+        ),
+        (["get", "x", *CLUSTER, "--certificate", "nowhere"], "nowhere: No such file or directory"),
+        (["get", "x", *CLUSTER, "--certificate", "open"], "open: others may use this file"),
+        (
+            ["get", "x", *CLUSTER, "--certificate", "secret"],
+            "secret: there should be a certificate",
+        ),
         (["get", "x", *CLUSTER, "--secret-file", "nowhere"], "nowhere: No such file or directory"),
         (["get", "x", *CLUSTER, "--secret-file", "open"], "open: others may use this file"),
         (["get", "x", *CLUSTER, "--secret-file", "empty"], "empty: the file holds no secret"),
@@ -375,7 +528,7 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
         (["serve", "--election-timeout", "300ms..200ms"], "is longer than the longest"),
         (["serve", "--election-timeout", "fast"], "'fast' is no duration"),
         (["serve", "--snapshot-bytes", "64MB"], "'64MB' is no size: 64MiB is"),
-        (["serve", "--snapshot-entries", "many"], "'many' is no number of entries"),
+        (["serve", "--snapshot-entries", "many"], "'many' is no number from 0 to 999"),
         (["serve", "--advertise", "here"], "'here' is not an address"),
         (["add", "4", *CLUSTER], "the following arguments are required: HOST:PORT"),
         (["add", "4", "here", *CLUSTER], "'here' is not an address"),
@@ -393,7 +546,7 @@ def test_wrong_usage_says_what_would_be_right(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for variable in ("RAFT_SERVERS", "RAFT_CLUSTER", "RAFT_SECRET_FILE"):
+    for variable in ("RAFT_SERVERS", "RAFT_CLUSTER", "RAFT_SECRET_FILE", "RAFT_CERTIFICATE"):
         monkeypatch.delenv(variable, raising=False)
     write_secret(Path("secret"))
     for name, content, mode in [
@@ -419,6 +572,16 @@ def test_a_wrong_environment_is_named(
     with pytest.raises(SystemExit):
         cli.main(["get", "x"])
     assert "RAFT_SERVERS: '2:127.0.0.1:2' should be ID=HOST:PORT" in capsys.readouterr().err
+
+
+def test_two_kinds_of_proof_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAFT_SECRET_FILE", "secret")
+    monkeypatch.setenv("RAFT_CERTIFICATE", "alice.pem")
+    with pytest.raises(SystemExit):
+        cli.main(["get", "x", *CLUSTER])
+    assert "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set" in capsys.readouterr().err
 
 
 async def test_secret_makes_a_private_random_file_and_replaces_none(tmp_path: Path) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from raft.core.core import Config
+from raft import observers
+from raft.core.core import Config, Core
 from raft.core.events import EntriesAppended, Role, RoleChanged, TimerArmed
 from raft.core.log import HardState, InvariantViolation
-from raft.core.messages import Entry, Index, ServerId, Term
+from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
 from raft.core.rules import Rules
 from raft.frames import (
     Barrier,
@@ -37,12 +39,14 @@ from raft.frames import (
     Status,
     StatusQuery,
 )
+from raft.machine.base import StateMachineError
 from raft.server import MAX_COMMAND_BYTES, Server, ServerConfig
 from raft.storage.memory import MemoryStore
 from raft.transport import Connection, Identity, connect
 
 SECRET = b"s" * 32
 CLUSTER = "test"
+ONE = ServerId(1)
 
 
 class Journal:
@@ -151,7 +155,7 @@ async def seat(
         yield place
     finally:
         server.stop()
-        with suppress(RuntimeError, InvariantViolation):
+        with suppress(StateMachineError, InvariantViolation):
             await place.running
 
 
@@ -181,8 +185,13 @@ async def test_bug_49_an_error_of_the_state_machine_ends_the_server_visibly() ->
     async with seat() as one:
         await one.until(is_leader)
         asking = asyncio.ensure_future(one.ask(Propose(b"poison")))
-        with pytest.raises(RuntimeError, match="cannot go on"):
+        with pytest.raises(StateMachineError) as failure:
             await one.running
+        assert (failure.value.index, failure.value.size) == (2, 6)
+        assert str(failure.value).startswith(
+            "the state machine failed on entry 2, a command of 6 bytes: "
+            "RuntimeError: the state machine cannot go on; it is committed"
+        )
         assert one.server.core.last_applied == 1
         asking.cancel()
 
@@ -194,6 +203,20 @@ async def test_a_command_over_the_limit_is_refused_before_it_enters_the_log() ->
         assert isinstance(reply, Rejected)
         assert str(MAX_COMMAND_BYTES) in reply.detail
         assert one.server.core.log.last_index == 1
+
+
+@pytest.mark.parametrize(("room", "first"), [(9999, 1), (284, 9), (283, 10), (9, 11)])
+def test_of_a_log_that_does_not_fit_in_a_frame_an_observer_is_shown_the_end(
+    room: int, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observers, "STATE_BYTES", room)
+    terms = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)
+    entries = tuple(Entry(Term(term), EntryKind.COMMAND, bytes(110)) for term in terms)
+    core = Core(Config(ONE, (ONE,)), HardState(Term(3)), entries, random.Random(1), 0.0)
+    state = observers.server_state(core, "here")
+    assert state.first_index == first
+    assert state.entries == entries[first - 1 :]
+    assert state.snapshot_term == (0, *terms)[first - 1]
 
 
 async def test_a_follower_sends_clients_to_the_leader_it_knows() -> None:

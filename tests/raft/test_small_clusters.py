@@ -13,7 +13,7 @@ from raft.applying import SnapshotPolicy
 from raft.client import Raft
 from raft.core.core import Config
 from raft.core.events import Role, RoleChanged, RoleReason, TimerArmed
-from raft.core.log import HardState, InvariantViolation, Snapshot
+from raft.core.log import HardState, Snapshot
 from raft.core.membership import AddLearner, Remove
 from raft.core.messages import (
     AppendEntries,
@@ -49,6 +49,7 @@ from raft.frames import (
     TransferLeadership,
 )
 from raft.handshake import Identity
+from raft.machine.base import StateMachineError
 from raft.reads import Reads
 from raft.server import Server, ServerConfig
 from raft.storage.memory import MemoryStore
@@ -233,7 +234,7 @@ async def small(
             seat.store.gate.open()
             seat.machine.gate.open()
             seat.server.stop()
-            with suppress(InvariantViolation):
+            with suppress(StateMachineError):
                 await seat.running
 
 
@@ -357,11 +358,11 @@ async def test_an_error_of_a_snapshot_ends_the_server_visibly() -> None:
         seat = cluster.seats[ONE]
 
         def fail() -> bytes:
-            raise InvariantViolation("the state cannot be written down")
+            raise ValueError("the state cannot be written down")
 
         seat.machine.snapshot = fail  # type: ignore[method-assign]
         asking = asyncio.ensure_future(cluster.raft.snapshot(ONE))
-        with pytest.raises(InvariantViolation, match="cannot be written down"):
+        with pytest.raises(StateMachineError, match="when its snapshot was taken: ValueError: the"):
             await seat.running
         with pytest.raises(OutcomeUnknownError):
             await asking
@@ -528,12 +529,13 @@ async def test_a_change_is_made_only_to_the_members_that_were_looked_at() -> Non
         assert (before.index, before.committed, before.voters) == (0, True, (1, 2, 3))
         assert {known.server: known.address for known in before.addresses} == cluster.raft.servers
         assert before.leader == cluster.leader.id
-        changed = await cluster.raft.change_members(
+        changed = await cluster.raft.change_membership(
             [AddLearner(ServerId(9), address)], expected_index=before.index
         )
         assert (changed.learners, changed.committed) == ((9,), True)
-        with pytest.raises(ConfigurationMovedError, match="look at the members again") as moved:
-            await cluster.raft.change_members([Remove(ServerId(9))], expected_index=before.index)
+        with pytest.raises(ConfigurationMovedError, match="index 3, not of 0") as moved:
+            await cluster.raft.change_membership([Remove(ServerId(9))], expected_index=before.index)
+        assert moved.value.__notes__ == ["look at the members again before you change them"]
         assert moved.value.reason is Refusal.CONFIGURATION_MOVED
         gone = await cluster.raft.remove(ServerId(9))
         assert gone.learners == ()

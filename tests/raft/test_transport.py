@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from raft import transport
 from raft.core.events import TermChanged
 from raft.core.messages import (
     Appended,
@@ -47,6 +46,8 @@ from raft.transport import (
     format_address,
     parse_address,
 )
+from raft.transport.connection import HANDSHAKE_FRAME, MAX_UNSENT
+from raft.transport.listener import MAX_UNPROVEN
 from raft.wire import MAX_FRAME, FrameSplitter, decode, encode
 from tests.raft.samples import SAMPLES
 
@@ -299,7 +300,7 @@ class TestHandshake:
             handshake.receive(welcome)
 
     async def test_frames_right_behind_the_proof_are_taken(self, site, dial):
-        entries = (Entry(3, data=bytes(transport.HANDSHAKE_FRAME)),)
+        entries = (Entry(3, data=bytes(HANDSHAKE_FRAME)),)
         large = dataclasses.replace(HEARTBEAT, entries=entries)
         await (await dial(site)).prove(then=[HEARTBEAT, large])
         await site.until(lambda: len(site.messages) == 2)
@@ -320,7 +321,7 @@ class TestHandshake:
         self, site, dial, said, monkeypatch, caplog
     ):
         caplog.set_level(logging.INFO)
-        monkeypatch.setattr(transport, "HANDSHAKE_SECONDS", 0.05)
+        monkeypatch.setattr("raft.transport.listener.HANDSHAKE_SECONDS", 0.05)
         end = await dial(site)
         end.say(said)
         await end.until(lambda: end.closed)
@@ -331,9 +332,9 @@ class TestHandshake:
     async def test_the_deadline_is_for_the_whole_handshake(self, site, dial, monkeypatch, caplog):
         """A byte now and then does not keep a connection open."""
         caplog.set_level(logging.INFO)
-        monkeypatch.setattr(transport, "HANDSHAKE_SECONDS", 0.05)
+        monkeypatch.setattr("raft.transport.listener.HANDSHAKE_SECONDS", 0.05)
         end = await dial(site)
-        end.say(bytes(4) + (transport.HANDSHAKE_FRAME // 8 - 1).to_bytes(4, "little"))
+        end.say(bytes(4) + (HANDSHAKE_FRAME // 8 - 1).to_bytes(4, "little"))
         async with asyncio.timeout(10):
             while not end.closed:
                 end.say(b"\xff")
@@ -343,21 +344,56 @@ class TestHandshake:
     async def test_nobody_unproven_makes_the_server_keep_a_large_frame(self, site, dial, caplog):
         caplog.set_level(logging.INFO)
         end = await dial(site)
-        size = transport.HANDSHAKE_FRAME // 8
+        size = HANDSHAKE_FRAME // 8
         end.say(bytes(4) + size.to_bytes(4, "little"))
         await end.until(lambda: end.closed)
-        assert f"over the limit of {transport.HANDSHAKE_FRAME}" in caplog.text
+        assert f"over the limit of {HANDSHAKE_FRAME}" in caplog.text
 
     async def test_of_too_many_unproven_callers_the_oldest_is_closed(self, site, dial):
-        ends = [await dial(site) for _ in range(transport.MAX_UNPROVEN + 1)]
+        ends = [await dial(site) for _ in range(MAX_UNPROVEN + 1)]
         await ends[0].until(lambda: ends[0].closed)
-        assert [end.closed for end in ends[1:]] == [False] * transport.MAX_UNPROVEN
+        assert [end.closed for end in ends[1:]] == [False] * MAX_UNPROVEN
         assert await is_served(site)
+
+    async def test_of_many_that_come_at_once_only_so_many_stay(self, site, cleanup, caplog):
+        """All are accepted in one turn of the loop, and closed ones need another to be gone."""
+        caplog.set_level(logging.INFO)
+        too_many = 2 * MAX_UNPROVEN
+        callers = [
+            socket.create_connection(parse_address(site.address))
+            for _ in range(MAX_UNPROVEN + too_many)
+        ]
+        for caller in callers:
+            cleanup.callback(caller.close)
+            caller.setblocking(False)
+
+        def closed(caller):
+            with contextlib.suppress(BlockingIOError):
+                return caller.recv(1) == b""
+
+        async with asyncio.timeout(10):
+            while sum(map(bool, map(closed, callers))) < too_many:
+                await asyncio.sleep(0)
+        assert "no handshake within" not in caplog.text
+        assert await is_served(site)
+
+    async def test_whoever_floods_closes_his_own_connections(self, site, dial):
+        loop = asyncio.get_running_loop()
+        host, port = parse_address(site.address)
+        _, honest = await loop.create_connection(End, host, port, local_addr=("127.0.0.2", 0))
+        ends = [await dial(site) for _ in range(3 * MAX_UNPROVEN)]
+        await ends[0].until(lambda: ends[0].closed)
+        handshake = CallerHandshake(identity(2), Caller.PEER, 1)
+        honest.say(handshake.preamble)
+        await honest.until(lambda: honest.frames)
+        honest.say(handshake.receive(honest.frames[0]), HEARTBEAT)
+        await site.until(lambda: site.messages)
+        honest.transport.close()
 
     async def test_too_many_clients_are_told_that_the_server_is_busy(
         self, site, dial, cleanup, monkeypatch
     ):
-        monkeypatch.setattr(transport, "MAX_CALLERS", 2)
+        monkeypatch.setattr("raft.transport.listener.MAX_CALLERS", 2)
         for caller in (Caller.CLIENT, Caller.OBSERVER):
             for _ in range(2):
                 await (await dial(site)).prove(caller, src=None)
@@ -474,7 +510,7 @@ class TestCalling:
             await connect(stranger.address, identity(), Caller.CLIENT, 1, print, print)
 
     async def test_silence(self, stranger, monkeypatch):
-        monkeypatch.setattr(transport, "HANDSHAKE_SECONDS", 0.05)
+        monkeypatch.setattr("raft.transport.calling.HANDSHAKE_SECONDS", 0.05)
         with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
             await connect(stranger.address, identity(), Caller.CLIENT, 1, print, print)
 
@@ -658,10 +694,10 @@ class TestObserver:
         accepted = 0
         while observer.send(frame):
             accepted += 1
-            assert observer.unsent <= transport.MAX_UNSENT + len(frame)
+            assert observer.unsent <= MAX_UNSENT + len(frame)
             if not accepted % 1000:
                 await asyncio.sleep(0)
-        assert observer.unsent > transport.MAX_UNSENT
+        assert observer.unsent > MAX_UNSENT
         end.transport.resume_reading()
         await end.until(lambda: len(end.frames) == accepted)
         assert observer.send(frame), "it reads again"
@@ -727,7 +763,7 @@ class TestPeerLink:
         await site.until(lambda: site.gone == [2])
 
     async def test_peers_are_counted_like_all_callers(self, site, dial, monkeypatch):
-        monkeypatch.setattr(transport, "MAX_CALLERS", 2)
+        monkeypatch.setattr("raft.transport.listener.MAX_CALLERS", 2)
         for src in (2, 3):
             await (await dial(site)).prove(src=src)
         await site.until(lambda: site.attached == [2, 3])
@@ -781,8 +817,8 @@ class TestPeerLink:
 
     async def test_messages_to_a_dead_peer_are_lost_not_kept(self, site, link, monkeypatch):
         """Long out of date, they would flood a server that comes back."""
-        monkeypatch.setattr(transport, "BACKOFF_MIN", 3600.0)
-        monkeypatch.setattr(transport, "BACKOFF_MAX", 3600.0)
+        monkeypatch.setattr("raft.transport.link.BACKOFF_MIN", 3600.0)
+        monkeypatch.setattr("raft.transport.link.BACKOFF_MAX", 3600.0)
         two = link(site)
         await until_connected(two)
         site.listener.close()
@@ -832,7 +868,7 @@ class TestPeerLink:
             message = AppendEntries(2, 1, 3, 9, 2, entries, 8, number)
             assert two.send(message)
             await asyncio.sleep(0)
-            assert two._queue_size <= transport.MAX_UNSENT
+            assert two._queue_size <= MAX_UNSENT
         frame_size = len(encode(message))
         waiting = two._connection.unsent
         assert waiting <= 2 * (64 * 1024 + frame_size), "the rest could no longer be dropped"
@@ -841,7 +877,7 @@ class TestPeerLink:
         rounds = [frame.round for frame in end.frames]
         assert rounds == sorted(set(rounds)), "in order, none twice"
         assert len(rounds) < 400
-        newest = transport.MAX_UNSENT // frame_size
+        newest = MAX_UNSENT // frame_size
         assert rounds[-newest:] == list(range(400 - newest, 400))
         assert two.messages_sent == len(rounds)
 

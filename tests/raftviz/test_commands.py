@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from raft.core.messages import ServerId
 from raft.printable import printable
 from raftviz import commands as cmd
-from raftviz.command_text import MAX_DURATION, MAX_LENGTH, MAX_RATE, format_duration, read_duration
+from raftviz.command.rules import rule_names
+from raftviz.command.text import MAX_DURATION, MAX_LENGTH, MAX_RATE, format_duration, read_duration
 from raftviz.commands import (
     TABLE,
     CommandError,
@@ -77,6 +78,23 @@ READ: list[tuple[str, cmd.Command]] = [
     ("timeout 3", cmd.Timeout(ids(3))),
     ("time out 3", cmd.Timeout(ids(3))),
     ("Time  Out 3", cmd.Timeout(ids(3))),
+    ("stop leader", cmd.Stop(Who.LEADER)),
+    ("power 1,2", cmd.Power(ids(1, 2))),
+    ("disk 3 slow 50ms", cmd.Disk(ids(3), cmd.Slow(0.05))),
+    ("disk 3 4 FULL", cmd.Disk(ids(3, 4), cmd.DiskFault.FULL)),
+    ("disk leader failsync", cmd.Disk(Who.LEADER, cmd.DiskFault.FAIL_SYNC)),
+    ("disk all ok", cmd.Disk(ALL, cmd.DiskFault.NONE)),
+    ("disk 3 flip log", cmd.Disk(ids(3), cmd.Flip("log", None))),
+    ("disk 3 flip vote #120", cmd.Disk(ids(3), cmd.Flip("vote", 120))),
+    ("clock 3 x1.5", cmd.Clock(ids(3), 1.5)),
+    ("clock 3 4 ×1/2", cmd.Clock(ids(3, 4), 0.5)),
+    ("clock all ok", cmd.Clock(ALL, 1.0)),
+    ("break vote-twice", cmd.Break("vote-twice", ALL)),
+    ("break vote_twice in 2 3", cmd.Break("vote-twice", ids(2, 3))),
+    ("break fsync-skipped in leader", cmd.Break("fsync-skipped", Who.LEADER)),
+    ("mend", cmd.Mend(None, ALL)),
+    ("mend in 2", cmd.Mend(None, ids(2))),
+    ("mend vote-twice in 2", cmd.Mend("vote-twice", ids(2))),
     ("rate 1/20", cmd.Rate(1 / 20)),
     ("rate 0.5", cmd.Rate(0.5)),
     ("rate 2", cmd.Rate(2.0)),
@@ -139,6 +157,15 @@ WRONG = [
     ("rate 1/0", 6, "a rate", '"1/0"', "rate 1/20"),
     ("rate 11", 6, "a rate", '"11"', "rate 1/20"),
     ("step 0", 6, "a whole number from 1 to 1000", '"0"', "step"),
+    ("disk 3", 7, "slow or full or", "the end", "disk 3 slow 50ms"),
+    ("disk 3 ful", 8, "slow, full, failsync", '"ful"', "disk 3 full"),
+    ("disk 3 slow", 12, "a duration", "the end", "disk 3 slow 50ms"),
+    ("disk 3 flip votes", 13, "log, vote or snapshot", '"votes"', "disk 3 flip vote"),
+    ("disk 3 flip log 12", 17, "the number of a byte", '"12"', "disk 3 flip log"),
+    ("clock 3", 8, "ok, or how fast", "the end", "clock 3 x1.5"),
+    ("clock 3 x11", 9, "ok, or how fast", '"x11"', "clock 3 x1.5"),
+    ("break vote-twise in 2", 7, "a rule", '"vote-twise"', "break vote-twice in 2"),
+    ("break vote-twice on 2", 18, "the end", '"on"', "break vote-twice"),
     ("freeze now", 8, "the end", '"now"', "freeze"),
     ("select followers", 8, "one server", '"followers"', "select leader"),
     ("wait 2", 6, "a duration with its unit", '"2"', "wait leader != 0"),
@@ -215,11 +242,27 @@ partitions = st.permutations(range(1, 8)).flatmap(
         lambda cut: (tuple(map(ServerId, order[:cut])), tuple(map(ServerId, order[cut:])))
     )
 )
+disk_faults = st.one_of(
+    st.sampled_from(cmd.DiskFault),
+    durations.map(cmd.Slow),
+    st.builds(
+        cmd.Flip,
+        st.sampled_from(["log", "vote", "snapshot"]),
+        st.none() | st.integers(0, 10**9 - 1),
+    ),
+)
 any_command = st.one_of(
     *(
         servers.map(kind)
-        for kind in (cmd.Kill, cmd.Restart, cmd.Pause, cmd.Resume, cmd.Isolate, cmd.Timeout)
+        for kind in (
+            *(cmd.Kill, cmd.Stop, cmd.Restart, cmd.Pause, cmd.Resume, cmd.Isolate, cmd.Timeout),
+            cmd.Power,
+        )
     ),
+    st.builds(cmd.Disk, servers, disk_faults),
+    st.builds(cmd.Clock, servers, st.floats(0.1, 10.0)),
+    st.builds(cmd.Break, st.sampled_from(rule_names()), servers),
+    st.builds(cmd.Mend, st.none() | st.sampled_from(rule_names()), servers),
     links.map(lambda link: cmd.Cut(*link)),
     links.map(lambda link: cmd.Heal(*link)),
     partitions.map(cmd.Partition),

@@ -36,7 +36,7 @@ from raft.core.messages import (
     Term,
 )
 from raft.frames import FollowerProgress, ObservationsLost
-from raft.machine.kv import Delete, Put, encode_command
+from raft.machine.kv import Append, Cas, Delete, Increment, Put, Value, encode_command
 from raft.machine.sessions import OpenSession, Perform, encode_request
 from raftviz.model.events import (
     ClockChanged,
@@ -340,6 +340,16 @@ def test_the_machine_is_the_fold_of_what_is_applied() -> None:
     assert view.commit_index == 6
     assert view.servers[S1].entry(3) == put(b"y", b"2")
     assert view.servers[S1].entry(0) is view.servers[S1].entry(7) is None
+
+
+def test_every_command_of_the_machine_shows() -> None:
+    commands = (Increment(b"n", 2), Append(b"n", b"0"), Cas(b"n", Value(True, b"20"), b"x"))
+    log = [Entry(Term(1), EntryKind.COMMAND, encode_command(command)) for command in commands]
+    assert [machine_after(log[:count]) for count in (1, 2, 3)] == [
+        {b"n": b"2"},
+        {b"n": b"20"},
+        {b"n": b"x"},
+    ]
 
 
 def test_a_command_that_is_sent_again_in_its_session_takes_effect_once() -> None:

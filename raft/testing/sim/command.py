@@ -9,14 +9,15 @@ from collections.abc import Iterable, Mapping
 
 from raft.testing.mutants import MUTANTS
 from raft.testing.session_mutants import SESSION_MUTANTS
-from raft.testing.sim.campaign import Order, campaign
+from raft.testing.sim.campaign import Campaign, Ending, Order, campaign
 from raft.testing.sim.faults import KINDS
 from raft.testing.sim.report import Summary, command, story
 from raft.testing.sim.run import Outcome
 from raft.testing.sim.shrink import shrink
 from raft.testing.store_mutants import STORE_MUTANTS
 
-OK, VIOLATED = 0, 1
+OK, VIOLATED, CUT_SHORT, INTERRUPTED = 0, 1, 3, 130
+"""Exit statuses; 2 is that of a wrong command line."""
 MUTANT_SEEDS = 1000
 BAR = 30
 
@@ -35,14 +36,32 @@ def run_command(options: argparse.Namespace) -> int:
         return _mutants(options)
     order = _order(options, options.mutant)
     progress = _Progress(len(options.seeds))
-    summary = campaign(order, options.seeds, options.jobs, progress.show)
+    result = campaign(order, options.seeds, options.jobs, progress.show)
     progress.end()
-    for line in summary.lines(progress.seconds):
+    for line in result.summary.lines(progress.seconds):
         print(line)
-    if not summary.failures:
-        return OK
-    _tell(summary.failures[0], order)
+    status = _tell_what_is_missing(result)
+    if not result.summary.failures:
+        return status
+    _tell(result.summary.failures[0], order)
     return VIOLATED
+
+
+def _tell_what_is_missing(result: Campaign) -> int:
+    """Tell which seeds were not judged, if any; return the exit status of a run without failure."""
+    if result.ending is Ending.DONE:
+        return OK
+    missing = ", ".join(f"{seeds[0]}..{seeds[-1]}" for seeds in result.unjudged)
+    again = f"seeds {missing} were not judged; run them again with --seeds"
+    if result.ending is Ending.INTERRUPTED:
+        print(f"interrupted: {again}", file=sys.stderr)
+        return INTERRUPTED
+    print(
+        "a worker process was killed, by somebody or, for want of memory, by the system: "
+        f"{again}, or with fewer --jobs",
+        file=sys.stderr,
+    )
+    return CUT_SHORT
 
 
 def _list(words: Mapping[str, str]) -> int:
@@ -100,7 +119,10 @@ def _mutants(options: argparse.Namespace) -> int:
     escaped = []
     for name, mutant in ALL_MUTANTS.items():
         seeds = range(1, MUTANT_SEEDS + 1)
-        summary = campaign(_order(options, name), seeds, options.jobs, lambda _: None)
+        result = campaign(_order(options, name), seeds, options.jobs, lambda _: None)
+        if result.ending is not Ending.DONE:
+            return _tell_what_is_missing(result)
+        summary = result.summary
         broken = (mutant.__doc__ or "").partition("\n")[0]
         if summary.failures:
             first = summary.failures[0]

@@ -12,7 +12,7 @@ what its core believes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +54,7 @@ from raft.core.messages import (
 )
 from raft.core.quorum import majority
 from raft.core.readonly import ReadState
+from raft.core.value import value
 from raft.storage.base import LogStore, Recovered
 from raft.testing.safety import SafetyViolation
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
@@ -67,7 +68,7 @@ class Violation(SafetyViolation):
         self.invariant = invariant
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Save:
     """What a store is asked to keep."""
 
@@ -219,12 +220,12 @@ class Invariants:
                     )
         self.coverage["recovery over"] += 1
 
-    def happened(self, core: Core, events: Iterable[CoreEvent]) -> None:
+    def happened(self, core: Core, events: Sequence[CoreEvent]) -> None:
         """Check what one server just did."""
         facts = self.facts[core.config.server]
         handlers = self._on_event
+        self.checked += len(events)
         for event in events:
-            self.checked += 1
             handler = handlers.get(type(event))
             if handler is not None:
                 handler(facts, core, event)

@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from raft.core.core import Core
@@ -211,7 +212,7 @@ class Node:
             if isinstance(what, Operation):
                 self.request(what)
             else:
-                self._step(core, what)
+                self._step(core, what, self.now)
         if self._save_waits:
             self._save_waits = False
             self.save_done()
@@ -223,16 +224,17 @@ class Node:
 
     def take(self, message: Message) -> None:
         """Take in a message from another server."""
-        if self.core is None:
+        core = self.core
+        if core is None:
             return
         if self.paused:
             self.inbox.append(message)
             return
-        self._step(self.core, message)
-        self.turn()
-
-    def _step(self, core: Core, message: Message) -> None:
         now = self.clock.at(self._world.now)
+        self._step(core, message, now)
+        self._turn(core, now)
+
+    def _step(self, core: Core, message: Message, now: float) -> None:
         kind = type(message)
         if kind is RequestPreVote:
             before = (core.term, core.voted_for)
@@ -289,12 +291,14 @@ class Node:
 
     def turn(self) -> None:
         """Do all that has come up."""
-        core, world = self.core, self._world
-        assert core is not None
-        life = self.life
+        assert self.core is not None
+        self._turn(self.core, self.now)
+
+    def _turn(self, core: Core, now: float) -> None:
+        world, life = self._world, self.life
         again = True
         while again:
-            ready = core.ready(self.clock.at(world.now))
+            ready = core.ready(now)
             events = core.take_events()
             if events:
                 if world.watch is not None:
@@ -303,7 +307,7 @@ class Node:
                 world.invariants.happened(core, events)
             if ready is None:
                 break
-            again = self._work_off(core, ready)
+            again = self._work_off(core, ready, now)
             if self.life != life:
                 return
         if self._confirmed:
@@ -317,7 +321,7 @@ class Node:
             self.wake_due = due = max(due, self._world.now)
             self._world.wake_at(self, due)
 
-    def _work_off(self, core: Core, ready: Ready) -> bool:
+    def _work_off(self, core: Core, ready: Ready, now: float) -> bool:
         """Do one Ready; tell whether more may have come up by doing it."""
         world = self._world
         for message in ready.messages:
@@ -328,7 +332,6 @@ class Node:
         more = False
         if save is None and not self.pending:
             # Nothing to wait for, as for most.
-            core.persisted(ready.number, self.clock.at(world.now))
             for message in ready.messages_after_persist:
                 world.send(self, message)
         elif self.pending or self._scenario.disk_delay or self.disk_slowness:
@@ -376,9 +379,7 @@ class Node:
         if registers.effects != before:
             inner = command
             if is_session_request(command):
-                request = decode_request(command)
-                assert isinstance(request, Perform)
-                inner = request.command
+                inner = _performed(command)
             invariants.took_effect(self.server, index, inner)
         invariants.digest(self.server, index, registers.digest)
         return answer
@@ -453,8 +454,9 @@ class Node:
             return False
         # The disk does one after the other, but tells in any order; no promise is kept before
         # all that it rests on is told of.
+        now = self.clock.at(self._world.now)
         for pending in reversed(done):
-            core.persisted(pending.ready.number, self.clock.at(self._world.now))
+            core.persisted(pending.ready.number, now)
         for pending in done:
             for message in pending.ready.messages_after_persist:
                 self._world.send(self, message)
@@ -469,3 +471,11 @@ class Node:
             self._world.invariants.interrupted(self.server, save)
             raise
         self._world.invariants.stored(self.server, save)
+
+
+@lru_cache(1024)
+def _performed(request: bytes) -> bytes:
+    """Return what a session's request performs: each server is about to apply the same one."""
+    decoded = decode_request(request)
+    assert isinstance(decoded, Perform)
+    return decoded.command

@@ -81,7 +81,8 @@ class World:
         heappush(self._queue, (when, self._sequence, action, what))
 
     def _after(self, delay: float, action: Callable[[Any], None], what: Any) -> None:
-        self._push(self.now + delay, action, what)
+        self._sequence += 1
+        heappush(self._queue, (self.now + delay, self._sequence, action, what))
 
     def after(self, delay: float, action: Callable[[], object]) -> None:
         """Do something later."""

@@ -9,7 +9,7 @@ from textual.widgets import Input
 
 from raft.printable import printable
 from raftviz import commands
-from raftviz.command_text import MAX_LENGTH
+from raftviz.command.text import MAX_LENGTH
 from raftviz.commands import CommandError
 
 MAX_HISTORY = 200

@@ -1,4 +1,4 @@
-"""What a person does to the network: cut, heal, partition, isolate, delay."""
+"""Carries out what a person does to the network: cut, heal, partition, isolate, delay."""
 
 from __future__ import annotations
 
@@ -6,31 +6,39 @@ import itertools
 from collections.abc import Iterable
 
 from raft.core.messages import ServerId
-from raftviz.commands import Cut, Delay, Heal, Isolate, Partition, Servers, Who
+from raftviz import commands as cmd
+from raftviz.commands import Servers, Who
 from raftviz.lab.fabric import Fabric, LinkId
+from raftviz.lab.parts import Parts
 from raftviz.lab.who import RefusedError, names, resolve
 from raftviz.model.view import ClusterView
 
-LinkCommand = Cut | Heal | Partition | Isolate | Delay
 
+class OnNetwork:
+    """The commands on links."""
 
-def carry_out(command: LinkCommand, fabric: Fabric, view: ClusterView) -> str:
-    """Change the rules of links; return in words what changed. Raises RefusedError."""
-    match command:
-        case Cut(a, b, both_ways):
-            return _cut(_between(a, b, both_ways, view), fabric)
-        case Heal(a, b, both_ways):
-            return _heal(_between(a, b, both_ways, view), fabric)
-        case Partition(groups):
-            return _partition(groups, fabric, view)
-        case Isolate(servers):
-            alone = set(resolve(servers, view))
-            _cut([link for link in fabric.links if alone & set(link)], fabric)
-            return f"{names(sorted(alone))} can reach nobody, and nobody can reach {_them(alone)}"
-        case Delay(seconds):
-            for link in fabric.links:
-                fabric.rule(link, delay=seconds)
-            return f"every message takes {seconds * 1000:g} ms from now on"
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def carry_out(self, command: cmd.NetworkCommand) -> str:
+        """Change the rules of links; return in words what changed. Raises RefusedError."""
+        fabric, view = self._parts.fabric, self._parts.view
+        match command:
+            case cmd.Cut(a, b, both_ways):
+                return _cut(_between(a, b, both_ways, view), fabric)
+            case cmd.Heal(a, b, both_ways):
+                return _heal(_between(a, b, both_ways, view), fabric)
+            case cmd.Partition(groups):
+                return _partition(groups, fabric, view)
+            case cmd.Isolate(servers):
+                alone = set(resolve(servers, view))
+                _cut([link for link in fabric.links if alone & set(link)], fabric)
+                them = _them(alone)
+                return f"{names(sorted(alone))} can reach nobody, and nobody can reach {them}"
+            case cmd.Delay(seconds):
+                for link in fabric.links:
+                    fabric.rule(link, delay=seconds)
+                return f"every message takes {seconds * 1000:g} ms from now on"
 
 
 def _them(servers: set[ServerId]) -> str:

@@ -173,6 +173,11 @@ class Reader:
         self._skip_space()
         return condition
 
+    def condition_within(self, seconds: float) -> tuple[str, float]:
+        """Take a condition and how long it may take to come true: ``seconds`` if not said."""
+        condition = self.condition()
+        return condition, self.duration() if self.take("within") else seconds
+
     # --- Free words: keys, values, topics ------------------------------------------------------
 
     def word(self, expected: str) -> Word:
@@ -237,6 +242,12 @@ class Reader:
     def servers(self) -> Servers:
         """Take one role, or numbers with spaces or commas between them."""
         return self._numbers(lambda: self.take(",") or self._next_symbol() not in _AFTER_SERVERS)
+
+    def servers_then(self) -> Servers:
+        """Take one role, or numbers, before a word that is none."""
+        return self._numbers(
+            lambda: self.take(",") or _ID.fullmatch(self._next_symbol()) is not None
+        )
 
     def joined_servers(self) -> Servers:
         """Take one role, or numbers joined by commas."""

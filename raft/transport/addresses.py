@@ -1,0 +1,36 @@
+"""Where a server listens, as text."""
+
+from __future__ import annotations
+
+import ipaddress
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Split ``HOST:PORT`` or ``[IPv6]:PORT``. Raises ValueError with what is wrong."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text!r} is not an address: HOST:PORT is, such as 127.0.0.1:7001")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def format_address(host: str, port: int) -> str:
+    """Return what ``parse_address`` reads."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def require_loopback(host: str) -> str:
+    """Return the address of this machine's own that ``host`` is, or raise ValueError.
+
+    Without TLS everybody on the way could read and forge everything.
+    """
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return host
+    except ValueError:
+        pass
+    raise ValueError(
+        f"cannot listen on {host!r}: connections are not encrypted, so only loopback "
+        "addresses are allowed (127.0.0.1 or ::1)"
+    )

@@ -1,0 +1,1 @@
+"""The commands of the one language, a module for each family; ``raftviz.commands`` is its face."""

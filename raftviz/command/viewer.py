@@ -1,0 +1,76 @@
+"""Commands that a viewer carries out itself: select, help, quit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raftviz.command.spec import CommandSpec, Scope, Takes, alone
+from raftviz.command.text import Reader, Servers, format_servers
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """``select 2``: the server whose state is shown."""
+
+    servers: Servers
+
+    def __str__(self) -> str:
+        return f"select {format_servers(self.servers)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """``help`` · ``help cut``."""
+
+    topic: str
+
+    def __str__(self) -> str:
+        return f"help {self.topic}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """``quit``: stop all servers and leave."""
+
+    def __str__(self) -> str:
+        return "quit"
+
+
+ViewerCommand = Select | Help | Quit
+
+
+def _help(reader: Reader) -> Help:
+    return Help(" ".join(reader.rest().lower().split()))
+
+
+SPECS: tuple[CommandSpec[ViewerCommand], ...] = (
+    CommandSpec(
+        "select",
+        "select SERVER",
+        "show the whole state of a server",
+        "select leader",
+        Takes.SERVERS,
+        lambda reader: Select(reader.one_server()),
+        Scope.VIEWER,
+    ),
+    CommandSpec(
+        "help",
+        "help [COMMAND | conditions]",
+        "what can be said, and how",
+        "help partition",
+        Takes.TOPIC,
+        _help,
+        Scope.VIEWER,
+        aliases=("?",),
+    ),
+    CommandSpec(
+        "quit",
+        "quit",
+        "stop all servers and leave",
+        "quit",
+        Takes.NOTHING,
+        alone(Quit),
+        Scope.VIEWER,
+        aliases=("exit",),
+    ),
+)
