@@ -83,6 +83,7 @@ _SNAPSHOT = struct.Struct("<QII")
 _HAS_HARD_STATE, _HAS_SNAPSHOT = 1, 2
 _ROW = 8 + 4 + 1
 """What an entry takes beside its data."""
+_ONE_ROW = struct.Struct("<QIB")
 _KINDS = {kind.value: kind for kind in EntryKind}
 
 
@@ -305,11 +306,14 @@ class Reader:
         if fields is None:
             return None
         _, first, length, count, flags, _, stored, _ = fields
+        at = offset + BATCH_HEAD
+        body_end = at + length
         end = _end(offset, length)
         if end > self._limit or not self._is_whole(head, end, chain, stored):
             return None
-        at, hard_state, snapshot = offset + BATCH_HEAD, None, None
-        body_end = at + length
+        if not flags and count * _ROW <= length:
+            return Batch(offset, None, None, Index(first), count, at, length, stored, end)
+        hard_state, snapshot = None, None
         if flags & _HAS_HARD_STATE and at + _HARD_STATE.size <= body_end:
             term, voted_for, recovering = _HARD_STATE.unpack_from(self._data, at)
             vote = ServerId(voted_for) if voted_for else None
@@ -339,7 +343,7 @@ class Reader:
 
     def _chain(self, head: memoryview | bytes, end: int, chain: int) -> int:
         """Return the chain behind a batch, from its head and its body up to ``end``."""
-        body = _POSITION.unpack_from(head)[0] + BATCH_HEAD
+        body: int = _POSITION.unpack_from(head)[0] + BATCH_HEAD
         return zlib.crc32(self._view[body:end], zlib.crc32(head[: _HEAD.size], chain))
 
     # --- The end, torn, or damaged (see the top of this file) ------------------------------------
@@ -407,6 +411,10 @@ def decode_entries(data: bytes, batch: Batch, skip: int, take: int) -> list[Entr
     What does not fit together was never written like this. Raises DamagedError.
     """
     count, at = batch.entry_count, batch.rows
+    if count == 1:
+        term, size, kind = _ONE_ROW.unpack_from(data, at)
+        if size + _ROW == batch.size and kind in _KINDS:
+            return [Entry(term, _KINDS[kind], data[at + _ROW : at + batch.size])]
     terms = struct.unpack_from(f"<{count}Q", data, at)
     sizes = struct.unpack_from(f"<{count}I", data, at + 8 * count)
     first = at + _ROW * count

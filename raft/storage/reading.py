@@ -278,8 +278,10 @@ def _decoded_entries(reading: Reading) -> list[Entry]:
     try:
         for first, piece in reading.replay.pieces():
             skip, take = first - piece.origin, piece.last - first + 1
-            with damage_in(reading.directory / f"{LOG_NAME}{piece.segment}"):
-                entries += decode_entries(piece.data, piece.batch, skip, take)
+            entries += decode_entries(piece.data, piece.batch, skip, take)
+    except DamagedError as error:
+        path = reading.directory / f"{LOG_NAME}{piece.segment}"
+        raise DamageFound(Damage(path, error.offset, error.what)) from error
     finally:
         if collecting:
             gc.enable()

@@ -74,7 +74,7 @@ class Replay:
 
     def _put(self, batch: Batch, first: int) -> None:
         before = first - 1
-        if not self.first_index - 1 <= before <= self.last_index:
+        if not (self.snapshot.index if self.snapshot else 0) <= before <= self.last_index:
             what = f"entry {first} cannot follow entry {self.last_index}"
             raise DamagedError(batch.position, what)
         pieces = self._pieces
@@ -82,8 +82,10 @@ class Replay:
             pieces.pop()
         if pieces and pieces[-1].last > before:
             pieces[-1].last = before
-        self.unknown = min(self.unknown, before)
-        self.lowest = min(self.lowest, first)
+        if before < self.unknown:
+            self.unknown = before
+        if first < self.lowest:
+            self.lowest = first
         self.last_index = before + batch.entry_count
         if batch.entry_count:
             pieces.append(Piece(first, self.last_index, first, batch, self._data, self._segment))

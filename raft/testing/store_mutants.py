@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from raft.core.log import Snapshot
+from raft.core.log import HardState, Snapshot
 from raft.storage.disk import UNFINISHED, write_all
 from raft.storage.log_file import Reader, SnapshotMark
 from raft.storage.reading import SNAPSHOT_NAME
@@ -76,6 +76,13 @@ class OldSnapshotRemovedFirst(Wal):
         return super()._put_snapshot(snapshot)
 
 
+class VoteKeptOnce(Wal):
+    """Keeps term and vote in the log alone: if that is damaged, a server votes twice in a term."""
+
+    def _write_vote(self, hard_state: HardState) -> None:
+        """Trust the log."""
+
+
 STORE_MUTANTS: dict[str, type[Wal]] = {
     "fsync-skipped": FsyncSkipped,
     "fsync-error-ignored": FsyncErrorIgnored,
@@ -83,5 +90,6 @@ STORE_MUTANTS: dict[str, type[Wal]] = {
     "names-not-synced": NamesNotSynced,
     "named-before-synced": NamedBeforeSynced,
     "old-snapshot-removed-first": OldSnapshotRemovedFirst,
+    "vote-kept-once": VoteKeptOnce,
 }
 """The mutants by name."""
