@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from raft.core.core import Core
@@ -39,8 +39,8 @@ class SnapshotPolicy:
 class Applier:
     """Applies what is committed, and takes snapshots.
 
-    ``applied`` is called with each entry, its index and the machine's answer; ``go_on`` when
-    there is work again.
+    ``applied`` is called with entries that follow each other, the index of the first and the
+    machine's answers; ``go_on`` when there is work again.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Applier:
         machine: StateMachine,
         policy: SnapshotPolicy,
         *,
-        applied: Callable[[Index, Entry, bytes], None],
+        applied: Callable[[Index, Sequence[Entry], Sequence[bytes]], None],
         go_on: Callable[[], None],
     ) -> None:
         self._core = core
@@ -58,7 +58,9 @@ class Applier:
         self._applied = applied
         self._go_on = go_on
         self._restore: Snapshot | None = None
-        self._entries: deque[tuple[Index, Entry]] = deque()
+        self._entries: deque[Entry] = deque()
+        self._next = Index(0)
+        """The index of the first one, if there are any."""
         self._size = 0
         """Bytes of the applied entries that no snapshot stands for."""
         self._wanted = False
@@ -76,10 +78,9 @@ class Applier:
         if ready.restore:
             self._restore = ready.snapshot
             self._entries.clear()
-        self._entries.extend(
-            (Index(index), entry)
-            for index, entry in enumerate(ready.committed_entries, ready.first_committed)
-        )
+        if not self._entries:
+            self._next = ready.first_committed
+        self._entries.extend(ready.committed_entries)
 
     def want_snapshot(self) -> None:
         """Take a snapshot as soon as that can be, policy or not."""
@@ -108,16 +109,23 @@ class Applier:
     def _apply_slice(self) -> None:
         if not self._entries:
             return
+        first = self._next
+        entries: list[Entry] = []
+        answers: list[bytes] = []
         until = time.monotonic() + SLICE
-        while self._entries:
-            index, entry = self._entries.popleft()
+        waiting, apply, index = self._entries, self._machine.apply, first
+        while waiting:
+            entry = waiting.popleft()
+            entries.append(entry)
             command = entry.kind is EntryKind.COMMAND
-            answer = self._machine.apply(index, entry.data) if command else b""
+            answers.append(apply(index, entry.data) if command else b"")
             self._size += len(entry.data)
-            self._applied(index, entry, answer)
+            index = Index(index + 1)
             if time.monotonic() >= until:
                 break
-        self._core.applied(index)
+        self._next = index
+        self._applied(first, entries, answers)
+        self._core.applied(Index(index - 1))
 
     # --- Snapshots -------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ from raft.frames import (
     TransferLeadership,
     Transferred,
 )
-from raft.line import Line, LostError
+from raft.line import Call, Line, LostError
 from raft.transport import Identity, parse_address
 
 PATIENCE = 1.0
@@ -122,9 +122,9 @@ class Asker:
         The answer has the type that belongs to the request. Raises RaftError of every kind.
         """
         request = Asked(body)
+        if server is None:
+            return await self.ask_cluster(request, timeout)
         async with self.limited(request, timeout, server):
-            if server is None:
-                return await self.ask_cluster(request)
             answer = await self._ask_one(server, request)
         if isinstance(answer, NotLeader):
             raise NotLeaderError(server, answer.leader)
@@ -136,16 +136,26 @@ class Asker:
         request: Asked,
         timeout: Limit,  # noqa: ASYNC109
         server: ServerId | None = None,
+        began: float | None = None,
     ) -> AsyncIterator[None]:
-        """Give a request its time, and say what is certain of it when it fails."""
-        limit = timeout if isinstance(timeout, asyncio.Timeout) else asyncio.timeout(timeout)
+        """Give a request its time, and say what is certain of it when it fails.
+
+        Of a ``timeout`` in seconds some is gone if it ``began`` before, by the loop's clock.
+        """
+        if isinstance(timeout, asyncio.Timeout):
+            limit, within = timeout, "in time"
+        elif timeout is None:
+            limit, within = asyncio.timeout(None), ""
+        else:
+            now = asyncio.get_running_loop().time()
+            limit = asyncio.timeout_at((now if began is None else began) + timeout)
+            within = f"within {timeout:g} s"
         try:
             async with limit:
                 yield
         except TimeoutError:
             if request.sent_to is not None:
                 self._distrust(request.sent_to)
-            within = "in time" if isinstance(timeout, asyncio.Timeout) else f"within {timeout:g} s"
             raise request.out_of_time(within, server) from None
         except RaftError as error:
             if request.unsure and not isinstance(error, OutcomeUnknownError):
@@ -154,7 +164,60 @@ class Asker:
 
     # --- One request -----------------------------------------------------------------------------
 
-    async def ask_cluster(self, request: Asked) -> Reply:
+    async def ask_cluster(
+        self,
+        request: Asked,
+        timeout: Limit,  # noqa: ASYNC109
+        began: float | None = None,
+    ) -> Reply:
+        """Return the answer of whoever can give it. Raises RaftError of every kind."""
+        if began is None:
+            began = asyncio.get_running_loop().time()
+        answer = await self._ask_at_once(request, timeout)
+        if answer is not None:
+            return answer
+        async with self.limited(request, timeout, began=began):
+            return await self.search(request)
+
+    async def _ask_at_once(self, request: Asked, timeout: Limit) -> Reply | None:  # noqa: ASYNC109
+        """Ask whoever led last, if the line is open; None: that was in vain.
+
+        Nearly every request needs no more than this, and no timer of its own.
+        """
+        server = self.leader
+        line = None if server is None else self._lines.get(server)
+        call = None if line is None else line.ready
+        if server is None or call is None or isinstance(timeout, asyncio.Timeout):
+            return None
+        patience = timeout
+        if request.may_go_elsewhere:
+            patience = PATIENCE if timeout is None else min(PATIENCE, timeout)
+        request.sent_to = server
+        try:
+            answer = await self._ask_over(call, server, request, patience)
+        except UnreachableError as error:
+            self._distrust(server)
+            request.sent_to = None
+            request.heard[server] = str(error)
+            return None
+        except OutcomeUnknownError:
+            if request.sent_to is not None:
+                self._distrust(server)
+            raise
+        except DeclinedError as error:
+            request.answered, request.declined = True, error
+            if not error.passes:
+                raise
+            return None
+        if isinstance(answer, NotLeader):
+            request.answered = True
+            self.leader = answer.leader
+            if answer.leader is not None:
+                self._add(answer.leader, answer.address)
+            return None
+        return answer
+
+    async def search(self, request: Asked) -> Reply:
         """Ask server after server, round after round, until one can answer."""
         rounds = _rounds()
         while True:
@@ -203,15 +266,24 @@ class Asker:
         self, server: ServerId, request: Asked, patience: float | None = None
     ) -> Reply:
         """Ask one server. Raises UnreachableError if the request may be sent elsewhere."""
-        try:
-            async with asyncio.timeout(patience):
-                call = await self._line(server).open()
-        except TimeoutError:
-            raise UnreachableError(server, f"no connection within {patience:g} s") from None
+        line = self._line(server)
+        call = line.ready
+        if call is None:
+            try:
+                async with asyncio.timeout(patience):
+                    call = await line.open()
+            except TimeoutError:
+                raise UnreachableError(server, f"no connection within {patience:g} s") from None
         request.sent_to = server
+        return await self._ask_over(
+            call, server, request, patience if request.may_go_elsewhere else None
+        )
+
+    async def _ask_over(
+        self, call: Call, server: ServerId, request: Asked, patience: float | None
+    ) -> Reply:
         try:
-            async with asyncio.timeout(patience if request.may_go_elsewhere else None):
-                reply = await call.ask(request.body)
+            reply = await call.ask(request.body, patience)
         except TimeoutError:
             raise request.unanswered(server, f"no answer within {patience:g} s") from None
         except LostError as error:

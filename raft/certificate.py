@@ -3,7 +3,7 @@
 ``raft certs`` makes them, each a file of its own: the key, the certificate, and the cluster's
 CA, by which the certificates of the others are known. In place of a host's name it holds::
 
-    raft://CLUSTER/server/ID      may be this server: be called, call the others, use the cluster
+    raft://CLUSTER/server/ID      may be this server, and do what the two others may
     raft://CLUSTER/client/NAME    may use the cluster
     raft://CLUSTER/observer/NAME  may watch its servers
 """

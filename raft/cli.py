@@ -111,6 +111,7 @@ def _serve(options: argparse.Namespace) -> int:
             heartbeat_interval=options.heartbeat,
             pre_vote=options.pre_vote,
             check_quorum=options.check_quorum,
+            max_append_bytes=options.append_bytes,
         )
     except ValueError as error:
         _misused(options, str(error))
@@ -221,8 +222,6 @@ def _secret(options: argparse.Namespace) -> bytes | Certificate:
     if certificate is None and secret is None:
         certificate = os.environ.get("RAFT_CERTIFICATE")
         secret = os.environ.get("RAFT_SECRET_FILE")
-    if certificate and secret:
-        _misused(options, "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set, and only one can count")
     if not (path := certificate or secret):
         _misused(
             options,
@@ -462,7 +461,7 @@ def _add_cluster_options(command: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="our certificate and key, made by 'raft certs': connections are encrypted, "
-        "between machines, too (RAFT_CERTIFICATE)",
+        "between machines, too (RAFT_CERTIFICATE, which counts more than RAFT_SECRET_FILE)",
     )
 
 
@@ -530,6 +529,13 @@ def _add_behaviour(serve: argparse.ArgumentParser) -> None:
         default=0.050,
         metavar="DURATION",
         help="how often a leader makes itself heard (default 50ms)",
+    )
+    add(
+        "--append-bytes",
+        type=_size,
+        default=256 * 1024,
+        metavar="SIZE",
+        help="send followers so much of the log at once, but at least an entry (default 256KiB)",
     )
     add(
         "--snapshot-entries",

@@ -10,7 +10,7 @@ How a dataclass lies in a struct::
     dataclass                  struct
     A | B | C                  struct or group with a union of ``a``, ``b``, ``c``;
                                a dataclass without fields is Void
-    tuple[int, ...]            List of integers
+    tuple[int, ...]            List of integers; tuple[bytes, ...] List(Data)
     tuple[dataclass, ...]      List of structs, or one struct of columns: a List for every
                                field of the dataclass, named by its plural
 
@@ -340,7 +340,7 @@ def _tuple_kind(element: Any, field: Any) -> _Kind:
             lambda builder, values: columns.write(builder._init_by_field(field), values),
         )
     _expect(field, tuple, {"list"})
-    if element is int:
+    if element in (int, bytes):
         return _Kind(tuple, lambda builder, values: builder._set_by_field(field, list(values)))
     of_many = typing.get_origin(element) in (typing.Union, types.UnionType)
     layout = (_Union if of_many else _Record)(field.schema.elementType, element)

@@ -1,16 +1,18 @@
 """The frames on a connection that are not messages between peers.
 
 A connection opens with a handshake in which both ends prove that they know the cluster's
-secret, and neither sends it (design §8)::
+secret, and neither sends it::
 
     caller → server   Preamble   version, cluster, who calls, whom it wants, a fresh nonce
     server → caller   Welcome    its own nonce, its proof over both        (or Refused)
     caller → server   Proof      the caller's proof over both              (or Refused comes back)
 
-A caller may send its first frames right behind its Proof. After the handshake a *peer*
-connection carries the caller's messages one way (answers travel on the callee's own
-connection); a *client* connection carries requests and replies; an *observer* connection
-carries observations to the caller and controls to the server.
+Where TLS has proved both ends by their certificates, nonce and proof are empty, and the Welcome
+is the end of it. A caller may send its first frames right behind its Proof.
+
+After the handshake a *peer* connection carries the caller's messages one way (answers travel on
+the callee's own connection); a *client* connection carries requests and replies; an *observer*
+connection carries observations to the caller and controls to the server.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from raft.core.events import ConfigurationChanged, CoreEvent, Role, TimerKind
 from raft.core.membership import Change
 from raft.core.messages import Entry, Index, Message, ServerId, Term
 from raft.core.ready import Refusal
+from raft.core.value import value
 
 PROTOCOL_VERSION = 1
 
@@ -49,7 +52,7 @@ class RefusalReason(enum.IntEnum):
     UNKNOWN_PEER = 3
     """The caller claims to be no server, or to be the one that it called."""
     PROOF = 4
-    """The caller could not prove that it knows the cluster's secret."""
+    """The caller could not prove that it knows the cluster's secret, or is whom it says it is."""
     BUSY = 5
     """Too many connections are open."""
     EXPECTED_PREAMBLE = 6
@@ -183,6 +186,37 @@ class ClientRequest:
     id: int
     body: Request
 
+
+def _require_as_many(ids: tuple[int, ...], datas: tuple[bytes, ...]) -> None:
+    if len(ids) != len(datas):
+        raise ValueError(f"{len(ids)} ids cannot belong to {len(datas)} byte strings")
+
+
+@value
+class Proposals:
+    """Many commands in one frame: what Propose says, for each id and the command beside it."""
+
+    ids: tuple[int, ...]
+    commands: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the columns differ in length."""
+        _require_as_many(self.ids, self.commands)
+
+
+@value
+class Queries:
+    """Many queries in one frame: what Read says, linearizable, for each id and its query."""
+
+    ids: tuple[int, ...]
+    queries: tuple[bytes, ...]
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the columns differ in length."""
+        _require_as_many(self.ids, self.queries)
+
+
+FromClient = ClientRequest | Proposals | Queries
 
 # --- What clients are answered ---------------------------------------------------------------
 
@@ -323,6 +357,24 @@ class ClientReply:
     configuration: Index = Index(0)
 
 
+@value
+class Results:
+    """The state machine's answers to what came in Proposals and Queries, by their ids.
+
+    Whatever else becomes of one of them is told in a ClientReply of its own.
+    """
+
+    ids: tuple[int, ...]
+    datas: tuple[bytes, ...]
+    configuration: Index = Index(0)
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the columns differ in length."""
+        _require_as_many(self.ids, self.datas)
+
+
+FromServer = ClientReply | Results
+
 # --- Observers -------------------------------------------------------------------------------
 
 
@@ -442,6 +494,9 @@ Frame = (
     | Message
     | ClientRequest
     | ClientReply
+    | Proposals
+    | Queries
+    | Results
     | Observation
     | SetClock
     | FireTimer

@@ -38,9 +38,12 @@ MAX_CLUSTER_SIZE = 200
 _ROLES = {
     Caller.PEER: (Role.SERVER,),
     Caller.CLIENT: (Role.CLIENT, Role.SERVER),
-    Caller.OBSERVER: (Role.OBSERVER,),
+    Caller.OBSERVER: (Role.OBSERVER, Role.SERVER),
 }
-"""Whose certificate opens which connection. An application in a server's process is a client."""
+"""Whose certificate opens which connection.
+
+An application in a server's process uses the cluster with the server's, and watches the others.
+"""
 
 _FACTS = struct.Struct("<IHQQ")
 

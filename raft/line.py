@@ -4,15 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 from raft.core.messages import Index, ServerId
 from raft.errors import RaftError, RefusedError, RejectedError, UnreachableError
-from raft.frames import Caller, ClientReply, ClientRequest, Frame, RefusalReason, Reply, Request
+from raft.frames import (
+    Caller,
+    ClientRequest,
+    Consistency,
+    Frame,
+    FromServer,
+    Proposals,
+    Propose,
+    Queries,
+    Read,
+    RefusalReason,
+    Reply,
+    Request,
+    Result,
+    Results,
+)
 from raft.transport import Connection, HandshakeError, Identity, connect
+from raft.wire import MAX_COLUMN, in_frames
 
 Heard = Callable[[Index], None]
 """Told, with every reply, the index of the newest configuration that the server knows."""
+
+
+_DEAF = "it does not read what it is sent"
+
+_Waiting = tuple[asyncio.Future[Reply], float]
+"""A reply, and the time of the loop until which it is waited for."""
 
 
 class LostError(RaftError):
@@ -31,6 +54,11 @@ class Line:
         self._call: Call | None = None
         self._closed = False
 
+    @property
+    def ready(self) -> Call | None:
+        """The connection, if it is open."""
+        return None if self._call is None or self._call.lost else self._call
+
     async def open(self) -> Call:
         """Return an open connection. All who ask meanwhile wait for the same attempt.
 
@@ -38,8 +66,8 @@ class Line:
         """
         if self._closed:
             raise RaftError("the client is closed")
-        if self._call is not None and not self._call.lost:
-            return self._call
+        if (ready := self.ready) is not None:
+            return ready
         if self._opening is None:
             self._opening = asyncio.create_task(self._open())
             # Whoever waits for it sees its error; if nobody does any more, nobody needs to.
@@ -96,7 +124,11 @@ def unreachable(
 
 
 class Call:
-    """One connection, and the requests on it that wait for their replies."""
+    """One connection, and the requests on it that wait for their replies.
+
+    Commands and linearizable queries of one iteration of the loop leave together, and all
+    requests share one timer.
+    """
 
     def __init__(self, server: ServerId, heard: Heard) -> None:
         self.lost = False
@@ -104,31 +136,31 @@ class Call:
         self._heard = heard
         self._connection: Connection | None = None
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._waiting: dict[int, _Waiting] = {}
+        self._unsent: list[tuple[int, Propose | Read]] = []
+        self._alarm: asyncio.TimerHandle | None = None
         self._leaving = False
 
     async def connect(self, address: str, identity: Identity) -> None:
         """Connect and prove who we are. Raises what ``raft.transport.connect`` does."""
+        self._loop = asyncio.get_running_loop()
         self._connection = await connect(
             address, identity, Caller.CLIENT, self._server, self._receive, self._fail
         )
 
-    async def ask(self, request: Request) -> Reply:
+    async def ask(self, request: Request, patience: float | None = None) -> Reply:
         """Send a request and return its reply.
 
         Raises UnreachableError or RejectedError when it was not sent, LostError when it was
-        and nobody will know what became of it.
+        and nobody will know what became of it, TimeoutError after ``patience`` (seconds).
         """
-        assert self._connection is not None
         number = next(self._numbers)
-        try:
-            sent = self._connection.send(ClientRequest(number, request))
-        except ValueError as error:
-            raise RejectedError(str(error)) from None
-        if not sent:
-            raise UnreachableError(self._server, "it does not read what it is sent")
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = reply
+        self._send(number, request)
+        reply: asyncio.Future[Reply] = self._loop.create_future()
+        deadline = math.inf if patience is None else self._loop.time() + patience
+        self._waiting[number] = (reply, deadline)
+        if self._alarm is None or deadline < self._alarm.when():
+            self._set_alarm(deadline)
         try:
             return await reply
         finally:
@@ -147,15 +179,86 @@ class Call:
         if self._connection is not None:
             self._connection.close("the client hung up")
 
+    # --- Out -------------------------------------------------------------------------------------
+
+    def _send(self, number: int, request: Request) -> None:
+        assert self._connection is not None
+        match request:
+            case Propose(data) | Read(data, Consistency.LINEARIZABLE) if len(data) <= MAX_COLUMN:
+                if not self._unsent:
+                    self._loop.call_soon(self._flush)
+                self._unsent.append((number, request))
+                return
+        try:
+            sent = self._connection.send(ClientRequest(number, request))
+        except ValueError as error:
+            raise RejectedError(str(error)) from None
+        if not sent:
+            raise UnreachableError(self._server, _DEAF)
+
+    def _flush(self) -> None:
+        """Send what was asked since the last iteration; one that came alone as it is."""
+        unsent, self._unsent = self._unsent, []
+        if len(unsent) == 1:
+            self._send_late([unsent[0][0]], ClientRequest(*unsent[0]))
+            return
+        proposals = [(number, body.data) for number, body in unsent if isinstance(body, Propose)]
+        queries = [(number, body.query) for number, body in unsent if isinstance(body, Read)]
+        for columns, rows in ((Proposals, proposals), (Queries, queries)):
+            if rows:
+                ids, datas = zip(*rows, strict=True)
+                for part in in_frames(datas):
+                    self._send_late(ids[part], columns(ids[part], datas[part]))
+
+    def _send_late(self, numbers: Sequence[int], frame: Frame) -> None:
+        assert self._connection is not None
+        if self._connection.send(frame):
+            return
+        for number in numbers:
+            self._end(number, UnreachableError(self._server, _DEAF))
+
+    # --- In --------------------------------------------------------------------------------------
+
     def _receive(self, frame: Frame) -> None:
-        assert isinstance(frame, ClientReply)
+        assert isinstance(frame, FromServer)
         self._heard(frame.configuration)
-        reply = self._waiting.get(frame.id)
-        if reply is not None and not reply.done():
-            reply.set_result(frame.body)
+        if isinstance(frame, Results):
+            for number, data in zip(frame.ids, frame.datas, strict=True):
+                self._answer(number, Result(data))
+        else:
+            self._answer(frame.id, frame.body)
+
+    def _answer(self, number: int, reply: Reply) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(reply)
+
+    def _end(self, number: int, error: Exception) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_exception(error)
+
+    def _set_alarm(self, deadline: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if deadline < math.inf:
+            self._alarm = self._loop.call_at(deadline, self._time_out)
+
+    def _time_out(self) -> None:
+        """End the requests whose time is over; the alarm rings next for the most urgent one."""
+        now, urgent = self._loop.time(), math.inf
+        for reply, deadline in self._waiting.values():
+            if reply.done():
+                continue
+            if deadline <= now:
+                reply.set_exception(TimeoutError())
+            else:
+                urgent = min(urgent, deadline)
+        self._set_alarm(urgent)
 
     def _fail(self, reason: str) -> None:
         self.lost = True
-        for reply in self._waiting.values():
-            if not reply.done():
-                reply.set_exception(LostError(reason))
+        self._set_alarm(math.inf)
+        for number in self._waiting:
+            self._end(number, LostError(reason))

@@ -26,11 +26,15 @@ Refuse = Callable[[], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingRead:
-    """A read that is not answered yet; ``owner`` is whoever waits for it."""
+    """A read that is not answered yet; ``owner`` is whoever waits for it.
+
+    It may stand for a ``count`` of them that came together.
+    """
 
     owner: object
     answer: Answer
     refuse: Refuse
+    count: int = 1
 
 
 @dataclass(slots=True)
@@ -55,11 +59,12 @@ class Reads:
         self._context = secrets.randbits(64)
 
     def __len__(self) -> int:
-        return len(self._new) + len(self._confirmed) + self._asked
+        confirmed = sum(read.count for _, read in self._confirmed)
+        return _count(self._new) + confirmed + self._asked
 
     @property
     def _asked(self) -> int:
-        return sum(len(question.reads) for question in self._questions.values())
+        return sum(_count(question.reads) for question in self._questions.values())
 
     def begin(self, read: WaitingRead) -> None:
         """Let a linearizable read wait for the index at which it is up to date."""
@@ -122,6 +127,10 @@ class Reads:
         for question in self._questions.values():
             _refuse(question.reads)
         self._new, self._confirmed, self._questions = [], [], {}
+
+
+def _count(reads: Iterable[WaitingRead]) -> int:
+    return sum(read.count for read in reads)
 
 
 def _refuse(reads: Iterable[WaitingRead]) -> None:

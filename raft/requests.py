@@ -9,8 +9,8 @@ it twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 from raft.clock import VirtualClock
 from raft.core.core import Core
@@ -25,6 +25,7 @@ from raft.core.events import (
 from raft.core.log import Snapshot
 from raft.core.messages import Entry, Index, ServerId, Term
 from raft.core.ready import Refusal, Refused
+from raft.core.value import value
 from raft.frames import (
     Address,
     ChangeMembers,
@@ -34,15 +35,20 @@ from raft.frames import (
     Declined,
     FollowerProgress,
     ForgetLeader,
+    FromClient,
     Members,
     MembersQuery,
     NotLeader,
     OutcomeUnknown,
+    Proposals,
     Propose,
+    Queries,
     Read,
     Rejected,
     Reply,
+    Request,
     Result,
+    Results,
     SnapshotTaken,
     Status,
     StatusQuery,
@@ -53,22 +59,23 @@ from raft.frames import (
 from raft.machine.base import StateMachine
 from raft.reads import MAX_WAITING, Reads, WaitingRead
 from raft.transport import Connection
-from raft.wire import encode
+from raft.wire import encode, in_frames
 
 _LOST = OutcomeUnknown("another leader's entry took its place in this server's log")
 _SKIPPED = OutcomeUnknown("a leader's snapshot stands for it by now, without its answer")
 _STOPPING = OutcomeUnknown("the server is shutting down")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Client:
-    """Who waits for which reply."""
+    """Who waits for which reply. ``many``: its results come in Results frames."""
 
     connection: Connection
     request_id: int
+    many: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class _Proposal:
     """A command that was appended in ``term``, and who waits for it to be applied."""
 
@@ -98,7 +105,7 @@ class Requests:
         self._clock = clock
         self._take_snapshot = take_snapshot
         self._go_on = go_on
-        self._proposals: dict[Index, _Proposal] = {}
+        self._proposals: dict[int, _Proposal] = {}
         self._changes: dict[Index, _Client] = {}
         self._transfers: list[tuple[ServerId | None, _Client]] = []
         self._snapshots: list[tuple[Index, _Client]] = []
@@ -108,12 +115,23 @@ class Requests:
         """Some client waits for an entry."""
         return bool(self._proposals or self._changes)
 
-    def begin(self, connection: Connection, request: ClientRequest) -> None:
-        """Begin a request; its reply follows when it is known."""
-        client = _Client(connection, request.id)
-        match request.body:
+    def begin(self, connection: Connection, request: FromClient) -> None:
+        """Begin what a client asks for; the replies follow when they are known."""
+        match request:
+            case ClientRequest(number, body):
+                self._begin(_Client(connection, number), body)
+            case Proposals(ids, commands):
+                clients = [_Client(connection, number, many=True) for number in ids]
+                self._propose(clients, commands)
+            case Queries(ids, queries):
+                self._query([_Client(connection, number, many=True) for number in ids], queries)
+
+    def _begin(self, client: _Client, request: Request) -> None:
+        match request:
             case Propose(data):
-                self._propose(client, data)
+                self._propose([client], [data])
+            case Read(query, Consistency.LINEARIZABLE):
+                self._query([client], [query])
             case Read(query, consistency):
                 self._read(client, query, consistency)
             case StatusQuery():
@@ -135,6 +153,23 @@ class Requests:
         reply = ClientReply(client.request_id, body, self._core.configuration_index)
         client.connection.send(encode(reply))
 
+    def _give_results(self, clients: Iterable[_Client], results: Iterable[bytes]) -> None:
+        """Reply to clients with the machine's answers, as many in a frame as they asked for so."""
+        gathered: dict[Connection, tuple[list[int], list[bytes]]] = {}
+        for client, result in zip(clients, results, strict=True):
+            if not client.many:
+                self._reply(client, Result(result))
+                continue
+            if (columns := gathered.get(client.connection)) is None:
+                columns = gathered[client.connection] = ([], [])
+            columns[0].append(client.request_id)
+            columns[1].append(result)
+        for connection, (ids, datas) in gathered.items():
+            for part in in_frames(datas):
+                connection.send(
+                    Results(tuple(ids[part]), tuple(datas[part]), self._core.configuration_index)
+                )
+
     def _decline(self, client: _Client, refused: Refused) -> None:
         declined = Declined(refused.reason, refused.detail)
         not_leader = refused.reason is Refusal.NOT_LEADER
@@ -147,26 +182,54 @@ class Requests:
 
     # --- Commands --------------------------------------------------------------------------------
 
-    def _propose(self, client: _Client, data: bytes) -> None:
-        if (refusal := self._machine.check(data)) is not None:
-            self._reply(client, Rejected(refusal))
-        else:
-            index = self._core.propose(data, self._clock.now())
-            if isinstance(index, Refused):
-                self._decline(client, index)
-                return
-            self._proposals[index] = _Proposal(self._core.term, client)
-            self._go_on()
+    def _propose(self, clients: Sequence[_Client], commands: Sequence[bytes]) -> None:
+        refusals = list(map(self._machine.check, commands))
+        if any(refusals):
+            for client, refusal in zip(clients, refusals, strict=True):
+                if refusal is not None:
+                    self._reply(client, Rejected(refusal))
+            good = [at for at, refusal in enumerate(refusals) if refusal is None]
+            clients, commands = [clients[at] for at in good], [commands[at] for at in good]
+        if not commands:
+            return
+        first_index = self._core.propose_all(commands)
+        if isinstance(first_index, Refused):
+            for client in clients:
+                self._decline(client, first_index)
+            return
+        term = self._core.term
+        proposals = [_Proposal(term, client) for client in clients]
+        self._proposals.update(enumerate(proposals, first_index))
+        self._go_on()
 
-    def applied(self, index: Index, entry: Entry, answer: bytes) -> None:
-        """Answer whoever proposed the entry that was just applied."""
-        proposal = self._proposals.pop(index, None)
-        if proposal is not None:
-            # Another leader's entry took its place: this command will never be applied.
-            mine = entry.term == proposal.term
-            self._reply(proposal.client, Result(answer) if mine else self._not_leader())
+    def applied(self, first: Index, entries: Sequence[Entry], answers: Sequence[bytes]) -> None:
+        """Answer those who proposed the entries that were just applied, ``first`` and on."""
+        if not self._proposals:
+            return
+        clients, results = [], []
+        for index, entry, answer in zip(count(first), entries, answers, strict=False):
+            proposal = self._proposals.pop(index, None)
+            if proposal is None:
+                continue
+            if entry.term == proposal.term:
+                clients.append(proposal.client)
+                results.append(answer)
+            else:
+                # Another leader's entry took its place: this command will never be applied.
+                self._reply(proposal.client, self._not_leader())
+        self._give_results(clients, results)
 
     # --- Reads -----------------------------------------------------------------------------------
+
+    def _query(self, clients: Sequence[_Client], queries: Sequence[bytes]) -> None:
+        """Answer queries of one connection, at least as new as all that was acknowledged."""
+        if not clients:
+            return
+
+        def answer() -> None:
+            self._give_results(clients, map(self._machine.query, queries))
+
+        self._wait(clients, answer)
 
     def _read(self, client: _Client, query: bytes, consistency: Consistency) -> None:
         def answer() -> None:
@@ -175,29 +238,26 @@ class Requests:
         if consistency is Consistency.STALE:
             answer()
             return
-        if consistency is Consistency.LEASE:
-            if self._core.role is not Role.LEADER:
-                # A lease is the leader's; through another server it would save nothing.
-                self._reply(client, self._not_leader())
-                return
-            index = self._core.lease_read(self._clock.now())
-            if index is not None:
-                self._wait(client, answer, index)
-                return
-        self._wait(client, answer)
+        if self._core.role is not Role.LEADER:
+            # A lease is the leader's; through another server it would save nothing.
+            self._reply(client, self._not_leader())
+            return
+        self._wait([client], answer, self._core.lease_read(self._clock.now()))
 
     def _wait(
-        self, client: _Client, answer: Callable[[], None], index: Index | None = None
+        self, clients: Sequence[_Client], answer: Callable[[], None], index: Index | None = None
     ) -> None:
         """Answer once ``index`` is applied, or (None) when the leader says what must be."""
-        if len(self.reads) >= MAX_WAITING:
-            self._reply(client, Declined(Refusal.BUSY, f"{MAX_WAITING} reads wait already"))
+        if len(self.reads) + len(clients) > MAX_WAITING:
+            for client in clients:
+                self._reply(client, Declined(Refusal.BUSY, f"{MAX_WAITING} reads may wait"))
             return
 
         def refuse() -> None:
-            self._reply(client, self._not_leader())
+            for client in clients:
+                self._reply(client, self._not_leader())
 
-        read = WaitingRead(client.connection, answer, refuse)
+        read = WaitingRead(clients[0].connection, answer, refuse, len(clients))
         if index is None:
             self.reads.begin(read)
         else:
@@ -208,7 +268,7 @@ class Requests:
 
     def _query_members(self, client: _Client) -> None:
         if self._core.role is Role.LEADER:
-            self._wait(client, lambda: self._reply(client, self._members()))
+            self._wait([client], lambda: self._reply(client, self._members()))
         else:
             self._reply(client, self._not_leader())
 

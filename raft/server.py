@@ -31,10 +31,10 @@ from raft.frames import (
     Barrier,
     BarrierReached,
     Campaign,
-    ClientRequest,
     Control,
     CutPower,
     FireTimer,
+    FromClient,
     SetClock,
     SetDisk,
     Status,
@@ -339,7 +339,7 @@ class Server:
 
     # --- Clients (called by the Listener) ---------------------------------------------------------
 
-    def client_request(self, connection: Connection, request: ClientRequest) -> None:
+    def client_request(self, connection: Connection, request: FromClient) -> None:
         """Begin a request; its reply follows when it is known."""
         self._guarded(lambda: self._requests.begin(connection, request))
 

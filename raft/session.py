@@ -11,7 +11,7 @@ import asyncio
 from raft.asking import Asked, Asker, Limit
 from raft.codec import DecodeError
 from raft.errors import OutcomeUnknownError, RejectedError
-from raft.frames import Propose, Result
+from raft.frames import Propose, Reply, Result
 from raft.machine.sessions import (
     MAX_UNANSWERED,
     Numbering,
@@ -19,7 +19,6 @@ from raft.machine.sessions import (
     Performed,
     SessionAnswer,
     SessionOpened,
-    SessionRequest,
     UnknownSession,
     decode_answer,
     encode_request,
@@ -42,33 +41,44 @@ class Session:
         session expired while the command's answer was missing.
         """
         request = Asked(Propose(b""), numbered=True)
+        if not isinstance(timeout, asyncio.Timeout):
+            return await self._propose(request, command, timeout)
         async with self._asker.limited(request, timeout):
-            while True:
-                numbering = await self._open(request)
-                perform = numbering.number(command)
-                try:
-                    answer = await self._send(request, perform)
-                finally:
-                    # Answered, or given up: nobody asks for it again.
-                    numbering.answered(perform)
-                    self._room.set()
-                match answer:
-                    case Performed(data):
-                        return data
-                    case UnknownSession() if not request.unsure:
-                        # It has expired, and nothing was done; other commands may know already.
-                        if self._numbering is numbering:
-                            self._numbering = None
-                    case _:
-                        raise _error(answer)
+            return await self._propose(request, command, None)
+
+    async def _propose(self, request: Asked, command: bytes, timeout: float | None) -> bytes:  # noqa: ASYNC109
+        began = asyncio.get_running_loop().time()
+        while True:
+            numbering = self._numbering
+            if numbering is None or numbering.unanswered >= MAX_UNANSWERED:
+                async with self._asker.limited(request, timeout, began=began):
+                    numbering = await self._open(request)
+            perform = numbering.number(command)
+            request.body = Propose(encode_request(perform))
+            try:
+                answer = _answer(await self._asker.ask_cluster(request, timeout, began))
+            finally:
+                # Answered, or given up: nobody asks for it again.
+                numbering.answered(perform)
+                self._room.set()
+            match answer:
+                case Performed(data):
+                    return data
+                case UnknownSession() if not request.unsure:
+                    # It has expired, and nothing was done; other commands may know already.
+                    if self._numbering is numbering:
+                        self._numbering = None
+                case _:
+                    raise _error(answer)
 
     async def _open(self, request: Asked) -> Numbering:
         """Return a session that has room for a command."""
         async with self._opening:
             if self._numbering is None:
                 # A session that was opened without our knowing is used by nobody and expires.
-                opening = Asked(Propose(b""), numbered=True, heard=request.heard)
-                answer = await self._send(opening, OpenSession())
+                opening = Propose(encode_request(OpenSession()))
+                asked = Asked(opening, numbered=True, heard=request.heard)
+                answer = _answer(await self._asker.search(asked))
                 if not isinstance(answer, SessionOpened):
                     raise _error(answer)
                 self._numbering = Numbering(answer.session)
@@ -77,14 +87,13 @@ class Session:
                 await self._room.wait()
             return self._numbering
 
-    async def _send(self, request: Asked, what: SessionRequest) -> SessionAnswer:
-        request.body = Propose(encode_request(what))
-        reply = await self._asker.ask_cluster(request)
-        assert isinstance(reply, Result)
-        try:
-            return decode_answer(reply.data)
-        except DecodeError as error:
-            raise RejectedError(f"these servers have no sessions: {error}") from None
+
+def _answer(reply: Reply) -> SessionAnswer:
+    assert isinstance(reply, Result)
+    try:
+        return decode_answer(reply.data)
+    except DecodeError as error:
+        raise RejectedError(f"these servers have no sessions: {error}") from None
 
 
 def _error(answer: SessionAnswer) -> RejectedError | OutcomeUnknownError:

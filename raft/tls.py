@@ -35,7 +35,7 @@ class TlsError(Exception):
     """The ends of a connection cannot agree on TLS; the message says why, in words."""
 
 
-def looks_like_tls(start: bytes) -> bool:
+def looks_like_tls(start: bytes | memoryview) -> bool:
     """Tell whether a connection on which the other end began with these bytes speaks TLS."""
     return start[:2] in _FIRST_BYTES
 
@@ -59,6 +59,8 @@ def new_context(*, server_side: bool) -> ssl.SSLContext:
 class Tls:
     """One end. Hand what arrives to ``receive``, and send what ``outgoing`` returns after it.
 
+    What ``encrypt`` returns must be sent in the same order.
+
     A connection that ends without TLS's own goodbye is one that ends: frames are whole or not.
     """
 
@@ -72,7 +74,7 @@ class Tls:
         if not server_side:
             self._shake_hands()
 
-    def receive(self, data: bytes) -> bytes:
+    def receive(self, data: bytes | memoryview) -> bytes:
         """Take what arrived, and return what it says. Raises TlsError; then the end is near.
 
         ``outgoing`` may hold a last word then, by which the other end knows what was wrong.
@@ -84,14 +86,17 @@ class Tls:
             self._shake_hands()
         return self._read() if self.established else b""
 
-    def send(self, data: bytes) -> None:
-        """Let ``data`` go out, in as few records as it takes; once ``established``."""
-        left = memoryview(data)
+    def encrypt(self, data: bytes) -> bytes:
+        """Return what carries ``data``, in as few records as it takes; once ``established``."""
+        left, pieces = memoryview(data), []
         while left:
             left = left[self._end.write(left) :]
+            # Taken out one by one: OpenSSL would grow its buffer, and move it, again and again.
+            pieces.append(self._outgoing.read())
+        return b"".join(pieces)
 
     def outgoing(self) -> bytes:
-        """Return, once, what is to be sent now."""
+        """Return, once, what TLS itself has to say now."""
         return self._outgoing.read()
 
     def names(self) -> list[str]:

@@ -6,6 +6,8 @@ connection is read by ``capnp decode schemas/raft.capnp Envelope``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from raft.codec import (
     HEADER_SIZE,
     DecodeError,
@@ -25,11 +27,18 @@ __all__ = [
     "UnionCodec",
     "decode",
     "encode",
+    "in_frames",
     "load_schema",
 ]
 
 MAX_FRAME = 1024 * 1024
 """Bytes of the largest frame a server accepts. An AppendEntries carries half of it in entries."""
+
+MAX_COLUMN = 256 * 1024
+"""Bytes of many requests, or of their results, that go into one frame, if there are several."""
+
+_CELL = 24
+"""Bytes that a frame needs for each of them: an id, a pointer, the padding."""
 
 MAX_OBSERVATION = 64 * 1024 * 1024
 """Bytes of the largest frame an observer accepts: a ServerState holds the log."""
@@ -38,6 +47,18 @@ _FRAMES: UnionCodec[Frame] = UnionCodec(load_schema("raft").Envelope, Frame)
 
 encode = _FRAMES.encode
 decode = _FRAMES.decode
+
+
+def in_frames(datas: Sequence[bytes]) -> Iterator[slice]:
+    """Yield the parts of a column that go into one frame each."""
+    begin = size = 0
+    for at, data in enumerate(datas):
+        size += len(data) + _CELL
+        if size > MAX_COLUMN and at > begin:
+            yield slice(begin, at)
+            begin, size = at, len(data) + _CELL
+    if begin < len(datas):
+        yield slice(begin, len(datas))
 
 
 class FrameSplitter:
@@ -59,7 +80,7 @@ class FrameSplitter:
             frames.append(frame)
         return frames
 
-    def push(self, chunk: bytes) -> None:
+    def push(self, chunk: bytes | memoryview) -> None:
         """Take bytes in, for ``next_frame``."""
         self._buffer += chunk
 

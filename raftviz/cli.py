@@ -9,15 +9,17 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 from raft.printable import printable
 from raftviz.command.text import DURATION, MAX_ECHO, RATE, read_duration, read_rate
-from raftviz.lab.api import MAX_SERVERS, LabClient, LabError, LabOptions
+from raftviz.lab.api import MAX_SERVERS, Answer, LabClient, LabError, LabOptions
 
 if TYPE_CHECKING:
     from raftviz.headless import Transcript
@@ -62,6 +64,24 @@ def _lab_options(command: _Command) -> _Command:
     """Add the options that say what a laboratory starts with; one not given is left out."""
     for option in (
         click.option(
+            "--one-entry",
+            is_flag=True,
+            default=None,
+            help="Send one entry in a message at most, as in the paper's figures.",
+        ),
+        click.option(
+            "--check-quorum",
+            is_flag=True,
+            default=None,
+            help="Let leaders without a majority step down, and followers keep a leader they hear.",
+        ),
+        click.option(
+            "--pre-vote",
+            is_flag=True,
+            default=None,
+            help="Let servers ask whether they can win before they start an election.",
+        ),
+        click.option(
             "--heartbeat",
             callback=_words(DURATION, read_duration),
             metavar="DURATION",
@@ -102,12 +122,19 @@ def _lab_options(command: _Command) -> _Command:
     return command
 
 
-def _chosen(context: click.Context, given: dict[str, Any]) -> LabOptions:
-    """Return the laboratory's options: those of a command go before those of ``raftviz``."""
-    chosen = {**context.parent.params} if context.parent else {}
-    chosen.update((name, value) for name, value in given.items() if value is not None)
+def _chosen(
+    context: click.Context, given: dict[str, Any], asked: dict[str, Any] | None = None
+) -> LabOptions:
+    """Return the laboratory's options.
+
+    Those given to a command go before those of ``raftviz``, and both before those that a
+    script ``asked`` for.
+    """
+    chosen: dict[str, Any] = {}
+    for options in (asked or {}, context.parent.params if context.parent else {}, given):
+        chosen.update((name, value) for name, value in options.items() if value is not None)
     try:
-        return LabOptions(**{name: value for name, value in chosen.items() if value is not None})
+        return LabOptions(**chosen)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -171,8 +198,16 @@ def main(context: click.Context, /, **given: Any) -> None:
         context.exit(_explore(_chosen(context, given)))
 
 
+def _complete_lesson(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from raftviz.lesson import names
+
+    return [CompletionItem(name) for name in names() if name.startswith(begun)]
+
+
 @main.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=_complete_lesson)
 @_lab_options
 @click.pass_context
 def lesson(context: click.Context, /, name: str | None, **given: Any) -> None:
@@ -188,15 +223,30 @@ def lesson(context: click.Context, /, name: str | None, **given: Any) -> None:
         click.echo(f"{known:<14} {load(known).title}")
 
 
+def _complete_topic(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from raftviz.commands import complete_word
+
+    typed = context.params.get(parameter.name or "") or ()
+    return [] if typed else [CompletionItem(word) for word in complete_word(["help"], begun)]
+
+
 @main.command()
-@click.argument("topic", nargs=-1)
-def commands(topic: tuple[str, ...]) -> None:
+@click.argument("topic", nargs=-1, shell_complete=_complete_topic)
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print the list as Markdown.")
+def commands(topic: tuple[str, ...], as_markdown: bool) -> None:
     """List all commands, or explain one.
 
     TOPIC is the name of a command, or "conditions".
     """
-    from raftviz.commands import help_text, is_topic
+    from raftviz.commands import help_text, is_topic, markdown
 
+    if as_markdown:
+        if topic:
+            raise click.UsageError("--markdown is for the whole list, without a topic")
+        click.echo(markdown())
+        return
     wanted = " ".join(topic).lower()
     if not is_topic(wanted):
         raise click.UsageError(help_text(wanted))
@@ -204,7 +254,29 @@ def commands(topic: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.argument("file")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete raftviz.
+
+    Put into its start-up file: in ~/.bashrc  eval "$(raftviz completion bash)", in ~/.zshrc the
+    same with zsh, in ~/.config/fish/config.fish  raftviz completion fish | source.
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "raftviz", "_RAFTVIZ_COMPLETE").source())
+
+
+def _complete_file(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from raftviz.scenarios import names
+
+    found = [CompletionItem(name) for name in names() if name.startswith(begun)]
+    return [*found, CompletionItem(begun, type="file")]
+
+
+@main.command()
+@click.argument("file", required=False, shell_complete=_complete_file)
 @click.option(
     "--json",
     "as_json",
@@ -213,22 +285,123 @@ def commands(topic: tuple[str, ...]) -> None:
 )
 @_lab_options
 @click.pass_context
-def run(context: click.Context, /, file: str, as_json: bool, **given: Any) -> None:
-    """Play a file of commands, without a screen.
+def run(context: click.Context, /, file: str | None, as_json: bool, **given: Any) -> None:
+    """Play a file of commands, without a screen, or list the scenarios that ship.
 
-    They are carried out on real servers. A line of FILE (- is standard input) is a command, or
-    `wait` or `expect` with a condition; # begins a comment. The exit status is 0 when all
-    expectations held, 1 when one did not or a command was refused, 2 when FILE cannot be used.
+    The commands are carried out on real servers. A line of FILE (- is standard input) is a
+    command, or `wait` or `expect` with a condition; # begins a comment. Its first line may say
+    how it is run, as `#!/usr/bin/env -S raftviz run --servers 7`; options given here go before
+    those. FILE may also be the name of a scenario. The exit status is 0 when all expectations
+    held, 1 when one did not or a command was refused, 2 when FILE cannot be used.
     """
-    options = _chosen(context, given)
+    if file is None:
+        _list_scenarios()
+        return
     try:
-        context.exit(_run(options, file, as_json))
+        context.exit(_run(context, given, file, as_json))
     except KeyboardInterrupt:
         context.exit(INTERRUPTED)
     except BrokenPipeError:
         # Nobody reads on. The interpreter would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         context.exit(FAILED)
+
+
+_lab_option = click.option("--lab", metavar="NAME", help="Which laboratory, if several run.")
+
+
+@main.command()
+@_lab_option
+@click.pass_context
+def attach(context: click.Context, lab: str | None) -> None:
+    """Open a laboratory that runs already, on this terminal, too.
+
+    Everybody who has it open sees the same, and all may give commands. It goes on when you leave.
+    """
+    context.exit(_open(lab, watching=False))
+
+
+@main.command()
+@_lab_option
+@click.pass_context
+def watch(context: click.Context, lab: str | None) -> None:
+    """Watch a laboratory that runs already, without touching it."""
+    context.exit(_open(lab, watching=True))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, required=True)
+@_lab_option
+@click.pass_context
+def do(context: click.Context, command: tuple[str, ...], lab: str | None) -> None:
+    """Give one command to a laboratory that runs already.
+
+    It is one of those that `raftviz commands` lists. The exit status is 0 when it was carried
+    out, 1 when it was refused, 2 when there is no laboratory to give it to.
+    """
+    socket = _find(lab)
+    if socket is None:
+        context.exit(UNUSABLE)
+    answer = asyncio.run(_ask(socket, " ".join(command)))
+    click.echo(_printable_lines(answer.text), err=not answer.ok)
+    context.exit(0 if answer.ok else FAILED)
+
+
+async def _ask(socket: Path, command: str) -> Answer:
+    try:
+        client = await LabClient.attach(socket)
+    except LabError as error:
+        return Answer(False, str(error))
+    try:
+        return await client.command(command)
+    finally:
+        await client.close()
+
+
+def _printable_lines(text: str) -> str:
+    """Return a text of several lines, safe to print."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _open(lab: str | None, *, watching: bool) -> int:
+    if not _can_draw():
+        _complain("raftviz draws on a terminal, and there is none; without it: raftviz do COMMAND")
+        return UNUSABLE
+    socket = _find(lab)
+    if socket is None:
+        return UNUSABLE
+    from raftviz.tui import app
+
+    return app.attach(socket, watching=watching)
+
+
+def _find(name: str | None) -> Path | None:
+    """Return where the laboratory is that is meant; if that is not clear, say so: None."""
+    from raftviz.lab.run_directory import running
+
+    labs = running()
+    if name is not None:
+        socket = labs.get(name)
+        if socket is None:
+            _complain(f"there is no laboratory {name!r}; {_listed(labs)}")
+        return socket
+    if len(labs) != 1:
+        advice = "; say which with --lab NAME" if labs else "; start one with raftviz"
+        _complain(f"{_listed(labs)}{advice}")
+        return None
+    return next(iter(labs.values()))
+
+
+def _listed(labs: Iterable[str]) -> str:
+    names = ", ".join(labs)
+    return f"these run: {names}" if names else "no laboratory runs"
+
+
+def _list_scenarios() -> None:
+    from raftviz.scenarios import names, title
+
+    for known in names():
+        click.echo(f"{known:<28} {title(known)}")
 
 
 def _explore(options: LabOptions, lesson_name: str | None = None) -> int:
@@ -244,12 +417,14 @@ def _can_draw() -> bool:
     return os.isatty(0) and os.isatty(1) and os.environ.get("TERM") != "dumb"
 
 
-def _run(options: LabOptions, file: str, as_json: bool) -> int:
+def _run(context: click.Context, given: dict[str, Any], file: str, as_json: bool) -> int:
     from raftviz.headless import Transcript
     from raftviz.script import MAX_BYTES, ScriptError, read_script
 
     try:
-        lines = read_script(_read(file, MAX_BYTES + 1), options.servers)
+        raw = _read(file, MAX_BYTES + 1)
+        options = _chosen(context, given, _asked_for_by(raw))
+        lines = read_script(raw, options.servers)
     except OSError as error:
         _complain(f"{file}: {error.strerror}")
         return UNUSABLE
@@ -264,11 +439,35 @@ def _run(options: LabOptions, file: str, as_json: bool) -> int:
         return FAILED
 
 
+def _asked_for_by(raw: bytes) -> dict[str, Any]:
+    """Return the options that a script itself asks for. Raises ScriptError."""
+    from raftviz.script import Problem, ScriptError
+    from raftviz.script import options as words_of
+
+    words = words_of(raw)
+    try:
+        with run.make_context("run", words) as context:
+            asked = dict(context.params)
+    except click.UsageError as error:
+        raise ScriptError([Problem(1, 1, error.format_message())]) from None
+    if asked.pop("file") is not None or asked.pop("as_json"):
+        raise ScriptError([Problem(1, 1, "here only options of the laboratory can stand")])
+    return asked
+
+
 def _read(file: str, most: int) -> bytes:
     if file != "-":
-        with open(file, "rb") as stream:
+        with open(_path(file), "rb") as stream:
             return stream.read(most)
     return sys.stdin.buffer.read(most) if sys.stdin else b""  # it may be closed
+
+
+def _path(file: str) -> str | Path:
+    """Return the file of this name, or else the scenario."""
+    from raftviz import scenarios
+
+    is_scenario = file in scenarios.names() and not os.path.exists(file)
+    return scenarios.path(file) if is_scenario else file
 
 
 async def _play(options: LabOptions, lines: list[Line], transcript: Transcript) -> int:

@@ -12,11 +12,30 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from raft.core.messages import ServerId
 from raft.printable import printable
-from raftviz.command import clients, machines, network, rules, scripts, servers, time, viewer
+from raftviz.command import (
+    clients,
+    goings_on,
+    machines,
+    members,
+    messages,
+    network,
+    rules,
+    scripts,
+    servers,
+    time,
+    viewer,
+)
 from raftviz.command.clients import ClientCommand as ClientCommand
 from raftviz.command.clients import Delete as Delete
 from raftviz.command.clients import Get as Get
 from raftviz.command.clients import Put as Put
+from raftviz.command.goings_on import ChaosCommand as ChaosCommand
+from raftviz.command.goings_on import ChaosOff as ChaosOff
+from raftviz.command.goings_on import ChaosOn as ChaosOn
+from raftviz.command.goings_on import Load as Load
+from raftviz.command.goings_on import LoadCommand as LoadCommand
+from raftviz.command.goings_on import LoadOff as LoadOff
+from raftviz.command.goings_on import Mix as Mix
 from raftviz.command.machines import Clock as Clock
 from raftviz.command.machines import Disk as Disk
 from raftviz.command.machines import DiskFault as DiskFault
@@ -24,12 +43,37 @@ from raftviz.command.machines import Flip as Flip
 from raftviz.command.machines import MachineCommand as MachineCommand
 from raftviz.command.machines import Power as Power
 from raftviz.command.machines import Slow as Slow
+from raftviz.command.members import Add as Add
+from raftviz.command.members import Demote as Demote
+from raftviz.command.members import MemberCommand as MemberCommand
+from raftviz.command.members import Promote as Promote
+from raftviz.command.members import Remove as Remove
+from raftviz.command.members import Replace as Replace
+from raftviz.command.members import Transfer as Transfer
+from raftviz.command.messages import Deliver as Deliver
+from raftviz.command.messages import Drop as Drop
+from raftviz.command.messages import Duplicate as Duplicate
+from raftviz.command.messages import Duplication as Duplication
+from raftviz.command.messages import Hold as Hold
+from raftviz.command.messages import MessageCommand as MessageCommand
+from raftviz.command.messages import Messages as Messages
+from raftviz.command.messages import Numbered as Numbered
+from raftviz.command.messages import Release as Release
+from raftviz.command.messages import ShowMessages as ShowMessages
+from raftviz.command.network import Bandwidth as Bandwidth
+from raftviz.command.network import Bridge as Bridge
 from raftviz.command.network import Cut as Cut
 from raftviz.command.network import Delay as Delay
 from raftviz.command.network import Heal as Heal
 from raftviz.command.network import Isolate as Isolate
+from raftviz.command.network import Loss as Loss
 from raftviz.command.network import NetworkCommand as NetworkCommand
 from raftviz.command.network import Partition as Partition
+from raftviz.command.network import Reorder as Reorder
+from raftviz.command.network import Reset as Reset
+from raftviz.command.network import Ring as Ring
+from raftviz.command.network import ShowLinks as ShowLinks
+from raftviz.command.network import Stall as Stall
 from raftviz.command.rules import Break as Break
 from raftviz.command.rules import Mend as Mend
 from raftviz.command.rules import RuleCommand as RuleCommand
@@ -44,6 +88,7 @@ from raftviz.command.servers import ServerCommand as ServerCommand
 from raftviz.command.servers import Stop as Stop
 from raftviz.command.servers import Timeout as Timeout
 from raftviz.command.spec import CommandSpec as CommandSpec
+from raftviz.command.spec import Links as Links
 from raftviz.command.spec import Scope as Scope
 from raftviz.command.spec import Takes as Takes
 from raftviz.command.text import MAX_LENGTH as MAX_LENGTH
@@ -52,9 +97,14 @@ from raftviz.command.text import CommandError as CommandError
 from raftviz.command.text import Servers as Servers
 from raftviz.command.text import Who as Who
 from raftviz.command.time import MAX_STEPS as MAX_STEPS
+from raftviz.command.time import Advance as Advance
+from raftviz.command.time import Due as Due
+from raftviz.command.time import Fire as Fire
 from raftviz.command.time import Freeze as Freeze
 from raftviz.command.time import Rate as Rate
+from raftviz.command.time import Run as Run
 from raftviz.command.time import Step as Step
+from raftviz.command.time import StepUntil as StepUntil
 from raftviz.command.time import Thaw as Thaw
 from raftviz.command.time import TimeCommand as TimeCommand
 from raftviz.command.viewer import Help as Help
@@ -62,9 +112,19 @@ from raftviz.command.viewer import Quit as Quit
 from raftviz.command.viewer import Select as Select
 from raftviz.command.viewer import ViewerCommand as ViewerCommand
 from raftviz.model.conditions import complete_condition, condition_help
+from raftviz.model.link_rules import MESSAGE_KINDS
 
 LabCommand = (
-    ServerCommand | MachineCommand | RuleCommand | NetworkCommand | ClientCommand | TimeCommand
+    ServerCommand
+    | MachineCommand
+    | RuleCommand
+    | MemberCommand
+    | NetworkCommand
+    | MessageCommand
+    | ClientCommand
+    | LoadCommand
+    | ChaosCommand
+    | TimeCommand
 )
 Command = LabCommand | ViewerCommand | ScriptCommand
 
@@ -72,8 +132,12 @@ TABLE: tuple[CommandSpec[Command], ...] = (
     *servers.SPECS,
     *machines.SPECS,
     *rules.SPECS,
+    *members.SPECS,
     *network.SPECS,
+    *messages.SPECS,
     *clients.SPECS,
+    *goings_on.LOAD_SPECS,
+    *goings_on.CHAOS_SPECS,
     *time.SPECS,
     *viewer.SPECS,
     *scripts.SPECS,
@@ -160,27 +224,46 @@ _SUGGESTED: dict[Takes, tuple[str, ...]] = {
     Takes.SERVERS: ROLES,
     Takes.DISK: (*ROLES, *machines.DISK_WORDS, *machines.FILES),
     Takes.CLOCK: (*ROLES, "x1.5", "x2", "x1/2", "ok"),
+    Takes.LOAD: ("200/s", "8", "clients", "off", "put", "get", "delete", "keys", "sessions"),
+    Takes.CHAOS: ("on", "off", "seed", "kinds", "every", *goings_on.CHAOS_KINDS),
+    Takes.LINKS: (*ROLES, "client", *MESSAGE_KINDS),
+    Takes.MESSAGES: MESSAGE_KINDS,
     Takes.KEY: ("@leader",),
     Takes.DURATION: ("10ms", "20ms", "50ms", "100ms", "200ms"),
     Takes.RATE: ("0", "1/100", "1/50", "1/20", "1/10", "1/5", "1/2", "1", "2", "5", "10"),
     Takes.TOPIC: (*(spec.name for spec in TABLE), "conditions", "rules"),
 }
+_NAMES_SERVERS = (
+    *(Takes.SERVERS, Takes.LINKS, Takes.MESSAGES, Takes.STEP),
+    *(Takes.DISK, Takes.CLOCK),
+)
+_UNTIL = re.compile(r"\S+\s+until\s", re.IGNORECASE)
 _LAST_WORD = re.compile(r"[^\s,|>→]*$")
 
 
-def complete(text: str, servers: Sequence[ServerId] = DEFAULT_SERVERS) -> list[str]:
-    """Return longer texts that ``text`` may become, the likeliest first; each begins with it."""
+def complete(
+    text: str,
+    servers: Sequence[ServerId] = DEFAULT_SERVERS,
+    messages: Sequence[int] = (),
+) -> list[str]:
+    """Return longer texts that ``text`` may become, the likeliest first; each begins with it.
+
+    ``servers`` and ``messages`` are the numbers of those that there are.
+    """
     spec, _ = _spec_and_reader(text)
     if not text[-1:].isspace() and len(text.split()) <= 1:
         names = (spec.name for spec in TABLE)
         return _continued(text, text.lstrip(), names)
     if spec is None:
         return []
-    if spec.takes is Takes.CONDITION:
+    until = spec.takes in (Takes.STEP, Takes.RUN) and _UNTIL.match(text.lstrip())
+    if spec.takes is Takes.CONDITION or until:
         return [text + rest for rest in complete_condition(text, servers)]
-    words: list[str] = list(_SUGGESTED.get(spec.takes, ()))
-    if spec.takes in (Takes.SERVERS, Takes.DISK, Takes.CLOCK):
+    words: list[str] = [*_SUGGESTED.get(spec.takes, ()), *spec.words]
+    if spec.takes in _NAMES_SERVERS:
         words = [*map(str, servers), *words]
+    if spec.takes is Takes.MESSAGES:
+        words = [*(f"#{message}" for message in messages), *words]
     elif spec.takes is Takes.RULE:
         words = [*rules.rule_names(), "in", *map(str, servers)]
     elif spec.takes is Takes.KEY:
@@ -190,11 +273,17 @@ def complete(text: str, servers: Sequence[ServerId] = DEFAULT_SERVERS) -> list[s
     return _continued(text, match[0], words)
 
 
+def complete_word(words: Sequence[str], begun: str) -> list[str]:
+    """Return what a shell's word, after other words of a command, may be completed to."""
+    before = "".join(f"{word} " for word in words)
+    return [longer[len(before) :] for longer in complete(before + begun)]
+
+
 def _continued(text: str, begun: str, words: Iterable[str]) -> list[str]:
     return [
         text + word[len(begun) :]
         for word in words
-        if word.startswith(begun.lower()) and len(word) > len(begun)
+        if word.lower().startswith(begun.lower()) and len(word) > len(begun)
     ]
 
 
@@ -211,7 +300,7 @@ def help_text(topic: str = "") -> str:
         near = difflib.get_close_matches(topic, [*_BY_NAME, "conditions", "rules"], 1)
         hint = f"did you mean {near[0]}?" if near else "help lists all commands"
         return f'there is no "{printable(topic, 30)}": {hint}'
-    lines = [spec.syntax, f"    {spec.summary}", f"    for example: {spec.example}"]
+    lines = [spec.syntax, f"    {spec.summary}", f"    for example: {', '.join(spec.examples)}"]
     if spec.aliases:
         lines.append(f"    also: {', '.join(spec.aliases)}")
     if spec.takes is Takes.CONDITION:
@@ -229,3 +318,21 @@ def _help_on_scope(scope: Scope) -> str:
     width = max(len(spec.syntax) for spec in specs)
     lines = (f"  {spec.syntax:<{width}}  {spec.summary}" for spec in specs)
     return "\n".join((f"{scope.value}:", *lines))
+
+
+def markdown() -> str:
+    """Return the whole table as Markdown."""
+    parts = []
+    for scope in Scope:
+        rows = [
+            f"| {_cell(spec.syntax)} | {spec.summary} | {_cell(*spec.examples)} |"
+            for spec in TABLE
+            if spec.scope is scope
+        ]
+        head = ("| command | what it does | for example |", "|---|---|---|")
+        parts.append("\n".join((f"## {scope.value.capitalize()}", "", *head, *rows)))
+    return "\n\n".join(parts)
+
+
+def _cell(*texts: str) -> str:
+    return " · ".join(f"`{text}`".replace("|", "\\|") for text in texts)

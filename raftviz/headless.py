@@ -207,5 +207,11 @@ class Headless:
         await self._heard.wait()
 
     def _done(self, line: Line, result: str) -> None:
-        text = printable(line.text, MAX_ECHO)
-        self._say(f"line {line.number}  {text}" + (f"  →  {result}" if result else ""))
+        text = f"line {line.number}  {printable(line.text, MAX_ECHO)}"
+        first, *others = result.split("\n")
+        if others:
+            self._say(text)
+            for row in (first, *others):
+                self._say(f"  {row}")
+        else:
+            self._say(text + (f"  →  {first}" if first else ""))

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from raft.core.messages import ServerId
 from raft.printable import printable
+from raftviz.command.members import added
 from raftviz.command.text import MAX_ECHO
-from raftviz.commands import Command, CommandError, Expect, ViewerCommand, is_blank, parse
+from raftviz.commands import (
+    Command,
+    CommandError,
+    Expect,
+    Links,
+    Run,
+    StepUntil,
+    ViewerCommand,
+    is_blank,
+    parse,
+)
 from raftviz.model.conditions import Condition, ConditionError
-from raftviz.model.events import Event, LabStarted
+from raftviz.model.events import Event, LabStarted, ServerAdded
+from raftviz.model.link_rules import CLIENT
 from raftviz.model.view import ClusterView
 
 MAX_BYTES = 1024 * 1024
+MAX_FIRST_LINE = 1000
 MAX_PROBLEMS = 10
 """Problems of one script that are told at once."""
 
@@ -76,6 +90,22 @@ class ScriptError(Exception):
         return "\n".join(rows)
 
 
+_RUN_BY = re.compile(rb"#![^\n]*\braftviz +run\b([^\n]*)")
+
+
+def options(raw: bytes) -> list[str]:
+    """Return the options of the laboratory that a script's first line asks for.
+
+    It is the line that makes the file executable: ``#!/usr/bin/env -S raftviz run --servers 7``.
+    Raises ScriptError if the words of that line cannot be told from each other.
+    """
+    match = _RUN_BY.match(raw[:MAX_FIRST_LINE])
+    try:
+        return shlex.split(match[1].decode("utf-8", "replace")) if match else []
+    except ValueError as error:
+        raise ScriptError([Problem(1, 1, f"its options cannot be read: {error}")]) from None
+
+
 def read_script(raw: bytes, servers: int) -> list[Line]:
     """Return the lines of a script for a cluster of ``servers``. Raises ScriptError."""
     if len(raw) > MAX_BYTES:
@@ -120,12 +150,14 @@ def _read_line(number: int, text: str, sample: ClusterView) -> Line:
     first = len(text) - len(text.lstrip()) + 1
     if isinstance(command, ViewerCommand):
         raise unusable(first, f"{text.split()[0]} is for a person before a screen")
+    if (new := added(command)) is not None:
+        sample.apply(Event(1, 0.0, 0.0, ServerId(0), ServerAdded(new)))
     for server in _servers_named(command):
         if server not in sample.servers:
             place = re.search(rf"\b[sS]?0*{server}\b", text)
             reason = f"there is no S{server} in a cluster of {len(sample.servers)}"
             raise unusable(place.start() + 1 if place else first, reason)
-    if not isinstance(command, Expect):
+    if not isinstance(command, Expect | Run | StepUntil):
         return Line(number, text.strip(), command)
     try:
         condition = Condition(command.condition)
@@ -139,6 +171,9 @@ def _servers_named(command: Command) -> Iterator[ServerId]:
     """Yield the servers that a command names by number, in whichever of its fields."""
     values = [getattr(command, field.name) for field in dataclasses.fields(command)]
     for value in values:
-        if isinstance(value, tuple):
+        if isinstance(value, Links):
+            values += [value.a, value.b]
+        elif isinstance(value, tuple):
             values += [part for part in value if isinstance(part, tuple)]
-            yield from (ServerId(part) for part in value if isinstance(part, int))
+            numbers = (ServerId(part) for part in value if isinstance(part, int))
+            yield from (number for number in numbers if number != CLIENT)

@@ -24,6 +24,32 @@ struct ClientRequest {
   }
 }
 
+# Many requests in one frame, as columns: request i is (ids[i], commands[i]). Each is answered as if
+# it had come alone, but for results: those come in Results frames.
+
+struct Proposals {
+  # Many times propose.
+
+  ids @0 :List(UInt64);
+  commands @1 :List(Data);
+}
+
+struct Queries {
+  # Many times read, linearizable.
+
+  ids @0 :List(UInt64);
+  queries @1 :List(Data);
+}
+
+struct Results {
+  # The state machine's answers to requests that came in Proposals or Queries.
+
+  ids @0 :List(UInt64);
+  datas @1 :List(Data);
+  configuration @2 :UInt64;
+  # As in ClientReply.
+}
+
 struct Propose {
   # Replicate a command, apply it, and return what the state machine answered.
 

@@ -24,6 +24,8 @@ struct Attach {
 
   owner @0 :Bool;
   # The laboratory ends when its last owner has gone.
+  watching @1 :Bool;
+  # It gives no commands: all are refused.
 }
 
 struct CommandRequest {
@@ -91,18 +93,23 @@ struct Event {
     snapshotInstalled @37 :Observe.SnapshotInstalled;
     transferChanged @38 :Observe.TransferChanged;
 
+    messageDuplicated @39 :MessageDuplicated;
+    messageHeld @40 :MessageHeld;
+    messageRescheduled @41 :MessageRescheduled;
+    requestSent @42 :RequestSent;
+
     # What is done to servers, and asked of the cluster
-    diskChanged @39 :DiskChanged;
-    diskDamaged @40 :DiskDamaged;
-    powerCut @41 :PowerCut;
-    serverClockChanged @42 :ServerClockChanged;
-    ruleBroken @43 :RuleBroken;
-    ruleMended @44 :RuleMended;
-    serverAdded @45 :ServerAdded;
-    serverRemoved @46 :ServerRemoved;
-    loadChanged @47 :LoadChanged;
-    loadMeasured @48 :LoadMeasured;
-    chaosChanged @49 :ChaosChanged;
+    diskChanged @43 :DiskChanged;
+    diskDamaged @44 :DiskDamaged;
+    powerCut @45 :PowerCut;
+    serverClockChanged @46 :ServerClockChanged;
+    ruleBroken @47 :RuleBroken;
+    ruleMended @48 :RuleMended;
+    serverAdded @49 :ServerAdded;
+    serverRemoved @50 :ServerRemoved;
+    loadChanged @51 :LoadChanged;
+    loadMeasured @52 :LoadMeasured;
+    chaosChanged @53 :ChaosChanged;
   }
 }
 
@@ -197,7 +204,39 @@ struct MessageDelivered {
 struct MessageDropped {
   messageId @0 :UInt64;
   reason @1 :UInt16;
-  # 0 the link is cut, 1 the server is down, 2 by hand.
+  # 0 the link is cut, 1 the server is down, 2 by hand, 3 the link loses a share of its
+  # messages, 4 the connection was broken.
+}
+
+struct MessageDuplicated {
+  # A message is under way once more.
+
+  messageId @0 :UInt64;
+  copyId @1 :UInt64;
+  due @2 :Float64;
+}
+
+struct MessageHeld {
+  # It waits until it is released, delivered or dropped.
+
+  messageId @0 :UInt64;
+}
+
+struct MessageRescheduled {
+  # It was released, or its link got faster.
+
+  messageId @0 :UInt64;
+  due @1 :Float64;
+}
+
+struct RequestSent {
+  # A client's request to a server, or a reply, on a link that has rules. The client is 0.
+
+  messageId @0 :UInt64;
+  src @1 :UInt64;
+  dst @2 :UInt64;
+  kind @3 :Text;
+  due @4 :Float64;
 }
 
 struct LinkChanged {
@@ -206,8 +245,28 @@ struct LinkChanged {
   src @0 :UInt64;
   dst @1 :UInt64;
   cut @2 :Bool;
+  # Messages are lost.
   delay @3 :Float64;
   # Virtual seconds.
+  stalled @4 :Bool;
+  # Messages wait until this is over.
+  reset @5 :Bool;
+  # The connection is broken, and none comes about.
+  held @6 :Bool;
+  # Messages wait for somebody's hand.
+  jitter @7 :Float64;
+  distribution @8 :UInt16;
+  # Of the delay: 0 uniform (± jitter), 1 normal (jitter: its standard deviation), 2 exponential
+  # (jitter: what it adds on average).
+  loss @9 :Float64;
+  duplication @10 :Float64;
+  reordering @11 :Float64;
+  # Shares of the messages, from 0 to 1.
+  bandwidth @12 :Float64;
+  # Bytes in a virtual second; 0: no limit.
+  kind @13 :Text;
+  # The kind of messages that these rules are for, by its name in messages.capnp's Message;
+  # empty: all, and what was told of kinds before is over.
 }
 
 # --- Clients of the laboratory --------------------------------------------------------------

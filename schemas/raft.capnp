@@ -47,6 +47,11 @@ struct Envelope {
     setDisk @22 :Observe.SetDisk;
     cutPower @23 :Void;
     # Lose at once what is not synced, and end without a word.
+
+    # From a client, too, and to it
+    proposals @24 :Client.Proposals;
+    queries @25 :Client.Queries;
+    results @26 :Client.Results;
   }
 }
 
@@ -62,7 +67,7 @@ struct Preamble {
   dst @4 :UInt64;
   # The server it wants.
   nonce @5 :Data;
-  # 32 fresh random bytes.
+  # 32 fresh random bytes; empty under TLS.
   address @6 :Text;
   # Where the caller itself listens, if it is a peer: a server that does not know it yet answers
   # there. Empty: it does not say.
@@ -72,9 +77,9 @@ struct Welcome {
   # The server's half of the handshake.
 
   nonce @0 :Data;
-  # 32 fresh random bytes.
+  # 32 fresh random bytes; empty under TLS.
   proof @1 :Data;
-  # HMAC-SHA256 with the cluster's secret; README.md gives its input.
+  # HMAC-SHA256 with the cluster's secret, whose input README.md gives; empty under TLS.
 }
 
 struct Proof {

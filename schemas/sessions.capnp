@@ -1,68 +1,33 @@
 @0x91d7ae2b92174fc1;
 # Exactly-once sessions (thesis §6.3), around the commands of any state machine.
 #
-# A command entry (Propose.data) that begins with the 8 bytes "session\n" is a request of this
-# file: behind them stands one frame with the root SessionRequest, and its answer (Result.data)
-# is one frame with the root SessionAnswer. Any other command goes to the state machine as it is,
-# and so does the answer.
-
-struct SessionRequest {
-  union {
-    openSession @0 :Void;
-    # Answered with sessionOpened. A retry opens another session.
-    keepSession @1 :KeepSession;
-    closeSession @2 :CloseSession;
-    perform @3 :Perform;
-  }
-}
-
-struct KeepSession {
-  # Do nothing but use the session, so that others expire before it. Answered with sessionKept.
-
-  session @0 :UInt64;
-}
-
-struct CloseSession {
-  # Answered with sessionClosed.
-
-  session @0 :UInt64;
-}
-
-struct Perform {
-  # Carry the command out unless it was before; in both cases answer with what the state machine
-  # answered then.
-
-  session @0 :UInt64;
-  sequence @1 :UInt64;
-  # Counts the session's commands, from 1. A retry repeats it.
-  firstUnanswered @2 :UInt64;
-  # The client has the answers of all commands before this one, and will not ask for them again.
-  command @3 :Data;
-}
-
-struct SessionAnswer {
-  union {
-    sessionOpened @0 :SessionOpened;
-    sessionKept @1 :Void;
-    sessionClosed @2 :Void;
-    performed @3 :Performed;
-    unknownSession @4 :Void;
-    # Nothing was done: the session has expired or was closed, or never was. Whether a command
-    # that is being retried was carried out before is not known any more.
-    answerForgotten @5 :Void;
-    # Nothing was done now: the sequence number lies before firstUnanswered.
-    malformedRequest @6 :Void;
-    # Nothing was done: the bytes behind "session\n" make no sense.
-  }
-}
-
-struct SessionOpened {
-  session @0 :UInt64;
-}
-
-struct Performed {
-  answer @0 :Data;
-}
+# A command entry (Propose.data) that begins with the 8 bytes "session\n" is a request to the
+# sessions. Any other command goes to the state machine as it is, and so does the answer. Every
+# server takes every request apart, so they are numbers in fixed places, little-endian:
+#
+#   request   "session\n" │ kind u8 │ session u64 │ sequence u64 │ first unanswered u64 │ command
+#
+#   kind 0  Open a session; all numbers are 0, and there is no command. Answered with 0. A retry
+#           opens another session.
+#        1  Do nothing but use the session, so that others expire before it. Answered with 1.
+#        2  Close the session. Answered with 2. (1 and 2: sequence and first unanswered are 0,
+#           and there is no command.)
+#        3  Carry the command out unless it was before; in both cases answer (3) with what the
+#           state machine answered then. sequence counts the session's commands from 1; a retry
+#           repeats it. The client has the answers of all commands before "first unanswered", and
+#           will not ask for them again.
+#
+#   answer    kind u8, and what belongs to it (Result.data)
+#
+#   kind 0  opened: the session's id, u64
+#        1  kept
+#        2  closed
+#        3  performed: what the state machine answered, up to the end
+#        4  unknown session: nothing was done; it has expired or was closed, or never was. Whether
+#           a command that is being retried was carried out before is not known any more.
+#        5  answer forgotten: nothing was done now; the sequence number lies before
+#           "first unanswered".
+#        6  malformed: nothing was done; the bytes make no sense.
 
 struct SessionsSnapshot {
   # The snapshot of a state machine with sessions.

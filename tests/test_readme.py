@@ -92,6 +92,21 @@ def test_the_librarys_servers_serve_and_the_cluster_grows(tmp_path: Path) -> Non
     assert {row.split(maxsplit=10)[10] for row in status if row[:1] in "2345"} == {"2 3 4 5"}
 
 
+def test_the_encrypted_servers_serve(tmp_path: Path) -> None:
+    """In the terminal of the commands before, which have set a secret."""
+    (script,) = with_free_ports(block("sh", "raft certs"))
+    before = "export RAFT_CLUSTER=demo RAFT_SECRET_FILE=demo.secret"
+    finished = run(["bash", "-e", "-c", f"{before}\n{script}kill $(jobs -p)\nwait"], tmp_path)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "hello" in finished.stdout
+    made = re.findall(r"^demo-certs/(\S+): (.+) of cluster 'demo', until ", finished.stdout, re.M)
+    assert made[:4] == [
+        *((f"server-{number}.pem", f"server {number}") for number in (1, 2, 3)),
+        ("client-alice.pem", "client alice"),
+    ]
+    assert made[-1] == ("server-1.pem", "server 1")
+
+
 def line_of(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()

@@ -16,7 +16,7 @@ in ``follower.py``; every decision is a method of ``rules.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -223,9 +223,13 @@ class Core:
 
     def propose(self, data: bytes, now: float) -> Index | Refused:
         """Append a command to the log of a leader; return its index."""
+        return self.propose_all((data,))
+
+    def propose_all(self, commands: Sequence[bytes]) -> Index | Refused:
+        """Append commands to the log of a leader, all or none; return the index of the first."""
         if self._leadership is None:
             return _NOT_LEADER
-        return self._leadership.propose(data, now)
+        return self._leadership.propose(commands)
 
     def propose_change(
         self, changes: Iterable[Change], now: float, expected_index: Index | None = None
@@ -371,7 +375,7 @@ class Core:
         state = self._state
         if self._leadership is not None:
             raise state.violation(f"S{message.src} also leads term {state.term}")
-        if state.role is not Role.FOLLOWER:
+        if self._election is not None or self._pre_election is not None:
             self._become_follower(RoleReason.LEADER_EXISTS, now)
         state.hear(message.src, now)
 

@@ -6,7 +6,7 @@ on leaders dies with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from raft.core.events import (
     ProgressChanged,
@@ -32,7 +32,7 @@ from raft.core.messages import (
     StaleTerm,
     TimeoutNow,
 )
-from raft.core.progress import Progress, ProgressState, Window
+from raft.core.progress import Progress, Window
 from raft.core.readonly import PendingRead, ReadQueue, ReadRequest, ReadState
 from raft.core.ready import Refusal, Refused
 from raft.core.state import State
@@ -63,7 +63,7 @@ class Leadership:
         state.emit(RoleChanged(state.role, state.term, RoleReason.WON_ELECTION))
         state.set_leader(state.me)
         self._follow_configuration(Index(state.log.last_index + 1), now)
-        self._append(Entry(state.term, EntryKind.NOOP), now)
+        self._append(Entry(state.term, EntryKind.NOOP))
         state.arm_heartbeat_timer(now)
 
     # --- Time ------------------------------------------------------------------------------------
@@ -88,22 +88,26 @@ class Leadership:
 
     # --- Proposals -------------------------------------------------------------------------------
 
-    def propose(self, data: bytes, now: float) -> Index | Refused:
-        """Append a client's command (§5.3)."""
+    def propose(self, commands: Sequence[bytes]) -> Index | Refused:
+        """Append clients' commands (§5.3), all or none; return the index of the first one."""
         if self.transferee is not None:
             return Refused(Refusal.TRANSFERRING, f"leadership goes to S{self.transferee}")
-        limit = self._state.config.max_uncommitted_bytes
-        if self._uncommitted_bytes and self._uncommitted_bytes + len(data) > limit:
-            return Refused(Refusal.BUSY, f"{self._uncommitted_bytes} bytes wait to be committed")
-        return self._append(Entry(self._state.term, EntryKind.COMMAND, data), now)
-
-    def _append(self, entry: Entry, now: float) -> Index:
         state = self._state
-        state.append((entry,))
+        size = sum(map(len, commands))
+        if self._uncommitted_bytes and (
+            self._uncommitted_bytes + size > state.config.max_uncommitted_bytes
+        ):
+            return Refused(Refusal.BUSY, f"{self._uncommitted_bytes} bytes wait to be committed")
+        first_index = Index(state.log.last_index + 1)
+        term = state.term
+        state.append(tuple([Entry(term, EntryKind.COMMAND, command) for command in commands]))
+        self._uncommitted_bytes += size
+        return first_index
+
+    def _append(self, entry: Entry) -> Index:
+        self._state.append((entry,))
         self._uncommitted_bytes += len(entry.data)
-        if entry.kind is EntryKind.CONFIGURATION:
-            self._follow_configuration(state.log.last_index, now)
-        return state.log.last_index
+        return self._state.log.last_index
 
     # --- Answers from followers ------------------------------------------------------------------
 
@@ -234,9 +238,7 @@ class Leadership:
         must_send = broadcast
         while must_send or progress.may_append(self._state.log.last_index):
             must_send = False
-            if progress.next_index <= self._state.log.prev_index:
-                break
-            if progress.state is ProgressState.SNAPSHOT:
+            if progress.transfer is not None or progress.next_index <= self._state.log.prev_index:
                 break
             self._send_append(peer, progress)
         if progress.transfer is not None or progress.next_index <= self._state.log.prev_index:
@@ -401,7 +403,9 @@ class Leadership:
 
     def _append_configuration(self, configuration: Configuration, now: float) -> Index:
         entry = Entry(self._state.term, EntryKind.CONFIGURATION, configuration.encode())
-        return self._append(entry, now)
+        index = self._append(entry)
+        self._follow_configuration(index, now)
+        return index
 
     def _follow_configuration(self, next_index: Index, now: float) -> None:
         """Keep progress of exactly the other members; new ones are probed at ``next_index``."""

@@ -1,6 +1,6 @@
 """What Raft servers say to each other, in the paper's words (Figure 2).
 
-Every message is a frozen value: the core hands them out and takes them in, and never
+Every message is a value, never changed: the core hands them out and takes them in, and never
 knows how they travel. Server ids are whole numbers from 1; terms and log indexes are
 whole numbers from 0, where 0 means "none yet". Every refusal says why.
 """

@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from raft.core.log import Snapshot
 from raft.core.messages import Index
@@ -33,6 +34,10 @@ class ProgressState(enum.Enum):
     """It knows that the follower keeps up: appends are sent ahead of their answers."""
     SNAPSHOT = "snapshot"
     """The follower needs entries that are compacted away: it gets a snapshot in pieces."""
+
+
+# To look up a member of an enumeration costs Python 3.11 as much as a method call, or two.
+_REPLICATE: Final = ProgressState.REPLICATE
 
 
 @dataclass(slots=True)
@@ -111,7 +116,7 @@ class Progress:
     def may_append(self, last_index: Index) -> bool:
         """Tell whether there are entries to send and nothing to wait for."""
         return (
-            self.state is not ProgressState.SNAPSHOT
+            self.transfer is None
             and self.next_index <= last_index
             and not self.waiting
             and not self.window.full
@@ -119,7 +124,7 @@ class Progress:
 
     def sent(self, last_index: Index, size: int) -> None:
         """Note that an append with entries up to ``last_index`` went out."""
-        if self.state is ProgressState.PROBE:
+        if self.state is not _REPLICATE:
             self.waiting = True
         else:
             self.next_index = max(self.next_index, Index(last_index + 1))
@@ -142,7 +147,7 @@ class Progress:
         reached = self.next_index - 1 if self.transfer is None else self.transfer.snapshot.index
         if match_index >= reached:
             self.transfer = None
-            self.state = ProgressState.REPLICATE
+            self.state = _REPLICATE
             self.waiting = False
         if match_index > self.match_index:
             self.match_index = match_index

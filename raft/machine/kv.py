@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from raft.core.value import value as value_class
+from raft.machine.moulds import Mould
 from raft.machine.sessions import (
     CloseSession,
     KeepSession,
@@ -28,7 +30,7 @@ MAX_SCAN_BYTES = 256 * 1024
 """Keys and values in the answer to a Scan; beyond that one asks for more."""
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Put:
     """Command: store ``value`` under ``key``."""
 
@@ -43,7 +45,7 @@ class Delete:
     key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class Value:
     """What a key holds; ``value`` is empty when nothing was ``found``."""
 
@@ -143,7 +145,7 @@ class Malformed:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value_class
 class _Query:
     """Either query, as it travels."""
 
@@ -172,6 +174,10 @@ _queries = RecordCodec(_schema.KvQuery, _Query)
 _answers = UnionCodec[Answer](_schema.KvAnswer, Answer)
 _snapshots = RecordCodec(_schema.KvSnapshot, _Snapshot)
 
+_puts = Mould(_commands.encode(Put(b"key", b"value")), b"key", b"value")
+_gets = Mould(_queries.encode(_Query(b"key", start=b"start")), b"key", b"start")
+_values = Mould(_answers.encode(Value(True, b"value")), b"value")
+
 _DONE = _answers.encode(Done())
 _NO_COMMAND = "(not a command)"
 
@@ -180,12 +186,15 @@ def encode_command(command: Command) -> bytes:
     """Return the bytes to propose. Raises TooLongError."""
     if too_long := _too_long(command):
         raise TooLongError(too_long)
+    if isinstance(command, Put):
+        return _puts.fill(command.key, command.value)
     return _commands.encode(command)
 
 
 def decode_command(data: bytes) -> Command:
     """Return the command in an entry's data. Raises DecodeError."""
-    return _commands.decode(data)
+    put = _puts.strings(data)
+    return _commands.decode(data) if put is None else Put(*put)
 
 
 def encode_query(query: Query) -> bytes:
@@ -197,12 +206,20 @@ def encode_query(query: Query) -> bytes:
             asked = _Query(prefix, True, start, limit)
     if too_long := _too_long_key(asked.key):
         raise TooLongError(too_long)
+    if isinstance(query, Get):
+        return _gets.fill(query.key, b"")
     return _queries.encode(asked)
+
+
+def _decode_query(data: bytes) -> _Query:
+    get = _gets.strings(data)
+    return _queries.decode(data) if get is None else _Query(get[0], start=get[1])
 
 
 def decode_answer(data: bytes) -> Answer:
     """Return the machine's answer to a command or query. Raises DecodeError."""
-    return _answers.decode(data)
+    value = _values.strings(data)
+    return _answers.decode(data) if value is None else Value(True, value[0])
 
 
 def describe(data: bytes) -> str:
@@ -343,12 +360,13 @@ class KeyValue:
     def query(self, query: bytes) -> bytes:
         """Answer a Get or a Scan."""
         try:
-            asked = _queries.decode(query)
+            asked = _decode_query(query)
         except DecodeError:
             return _answers.encode(Malformed("not a key-value query"))
         if asked.scan:
             return _answers.encode(self._scan(asked))
-        return _answers.encode(_held(self._values, asked.key))
+        value = self._values.get(asked.key)
+        return _answers.encode(NOTHING) if value is None else _values.fill(value)
 
     def _scan(self, asked: _Query) -> Pairs:
         pairs: list[Put] = []

@@ -48,6 +48,8 @@ class Fate(enum.Enum):
     """The first bytes are written; chance lets this be the end of what is kept."""
     GARBLED = enum.auto()
     """Other bytes are written."""
+    ZEROED = enum.auto()
+    """Zeros are written."""
 
 
 @dataclass(eq=False, slots=True)
@@ -87,12 +89,14 @@ class SimulatedDisk:
     ``calls_left``     so many more calls that change something; then the power is off, and every
                        call raises PowerCut until ``crash`` or ``kill`` (None: it stays on)
     ``read_only``      nothing can be changed until ``crash``: EROFS
+    ``refusals``       how many calls failed because of one of these, or of ``fail``
     """
 
     def __init__(self, seed: int | Random = 0, files: Mapping[Path, bytes] | None = None) -> None:
         """Make a disk that holds ``files``, durably; by default it is empty."""
         self._random = seed if isinstance(seed, Random) else Random(seed)  # noqa: S311
         self.calls: Counter[str] = Counter()
+        self.refusals = 0
         self.capacity: int | None = None
         self.longest_write: int | None = None
         self.calls_left: int | None = None
@@ -162,6 +166,7 @@ class SimulatedDisk:
             room = max(0, self.capacity - self._used() + len(target.cached) - offset)
             written = written[:room]
         if data and not written:
+            self.refusals += 1
             raise _error(errno.ENOSPC)
         _write(target.cached, offset, written)
         end = offset + len(written)
@@ -240,13 +245,8 @@ class SimulatedDisk:
 
     def crash(self, fates: Sequence[Fate] | None = None) -> None:
         """Cut the power. ``fates`` says what becomes of each of ``pieces`` (None: chance)."""
-        files = self.survivors(self._draw_fates() if fates is None else fates)
-        self.kill()
+        self.replace_all(self.survivors(self._draw_fates() if fates is None else fates))
         self.read_only = False
-        self._pending.clear()
-        self._names.clear()
-        self._durable_names.clear()
-        self._put_files(files)
 
     @property
     def pieces(self) -> int:
@@ -279,6 +279,20 @@ class SimulatedDisk:
             if bit < len(content) * 8:
                 content[bit // 8] ^= 1 << bit % 8
 
+    def put(self, path: Path, content: bytes) -> None:
+        """Let a file hold other bytes, durably: what disks and file systems do when they fail."""
+        file = self._named(path)
+        self._take_pending(file)
+        file.durable[:] = file.cached[:] = content
+
+    def replace_all(self, files: Mapping[Path, bytes]) -> None:
+        """Let the disk hold these files and no others: another disk is in its place."""
+        self.kill()
+        self._pending.clear()
+        self._names.clear()
+        self._durable_names.clear()
+        self._put_files(files)
+
     def content(self, path: Path) -> bytes:
         """Return a file as a process would read it."""
         return bytes(self._named(path).cached)
@@ -294,6 +308,7 @@ class SimulatedDisk:
             raise PowerCut
         self.calls[call] += 1
         if self._failures and (planned := self._failures.get(call)) and (error := planned.pop(0)):
+            self.refusals += 1
             raise _error(error)
 
     def _begin_change(self, call: str) -> None:
@@ -301,6 +316,7 @@ class SimulatedDisk:
             self.calls_left -= 1
         self._begin(call)
         if self.read_only:
+            self.refusals += 1
             raise _error(errno.EROFS)
 
     def _put_files(self, files: Mapping[Path, bytes]) -> None:
@@ -373,7 +389,8 @@ class SimulatedDisk:
             case 3:
                 return random.choices((Fate.KEPT, Fate.LOST), k=pieces)
             case _:
-                return random.choices((Fate.KEPT, Fate.LOST, Fate.GARBLED), k=pieces)
+                fates = (Fate.KEPT, Fate.LOST, Fate.GARBLED, Fate.ZEROED)
+                return random.choices(fates, k=pieces)
 
     def _after(self, fate: Fate, data: bytes) -> bytes:
         """Return what a power cut leaves of the data of a sector."""
@@ -386,6 +403,8 @@ class SimulatedDisk:
                 return data[: self._random.randint(0, len(data))]
             case Fate.GARBLED:
                 return self._random.randbytes(len(data))
+            case Fate.ZEROED:
+                return bytes(len(data))
 
 
 def _write(content: bytearray, offset: int, data: bytes) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from raft.core.log import HardState, Snapshot
 from raft.storage.disk import UNFINISHED, write_all
-from raft.storage.log_file import Reader, SnapshotMark
+from raft.storage.log_file import DamagedError, Reader, SnapshotMark, used_bytes
 from raft.storage.reading import SNAPSHOT_NAME
 from raft.storage.wal import Wal
 
@@ -40,6 +40,19 @@ class TornTailAccepted(Wal):
     """Believes a batch by its head: what a crash left of one becomes entries of the log."""
 
     _reader = _CredulousReader
+
+
+class _StrictReader(Reader):
+    def _require_end(self, offset: int, chain: int) -> None:
+        super()._require_end(offset, chain)
+        if used_bytes(self._data, offset):
+            raise DamagedError(offset, "no whole batch starts here")
+
+
+class TornTailRefused(Wal):
+    """Takes what a crash left of a batch for damage: a power cut, and the server is lost."""
+
+    _reader = _StrictReader
 
 
 class NamesNotSynced(Wal):
@@ -87,6 +100,7 @@ STORE_MUTANTS: dict[str, type[Wal]] = {
     "fsync-skipped": FsyncSkipped,
     "fsync-error-ignored": FsyncErrorIgnored,
     "torn-tail-accepted": TornTailAccepted,
+    "torn-tail-refused": TornTailRefused,
     "names-not-synced": NamesNotSynced,
     "named-before-synced": NamedBeforeSynced,
     "old-snapshot-removed-first": OldSnapshotRemovedFirst,

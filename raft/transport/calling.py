@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import get_args
 
 from raft.core.messages import ServerId
-from raft.frames import Caller, ClientReply, Frame, Observation, RefusalReason, Refused
+from raft.frames import Caller, Frame, FromServer, Observation, RefusalReason, Refused
 from raft.handshake import CallerHandshake, HandshakeError, Identity
 from raft.printable import printable
 from raft.transport.addresses import parse_address
@@ -15,7 +16,7 @@ from raft.wire import MAX_FRAME, MAX_OBSERVATION
 
 _ANSWERS: dict[Caller, tuple[type[Frame], ...]] = {
     Caller.PEER: (),
-    Caller.CLIENT: (ClientReply,),
+    Caller.CLIENT: get_args(FromServer),
     Caller.OBSERVER: (Observation,),
 }
 
@@ -30,8 +31,8 @@ async def connect(
 ) -> Connection:
     """Open a connection to server ``dst`` and go through the handshake.
 
-    A client gets ClientReply frames through ``on_frame``, an observer Observations, a peer
-    none. ``on_closed`` is called once, with the reason, if the connection was opened.
+    A client gets ClientReply and Results frames through ``on_frame``, an observer Observations,
+    a peer none. ``on_closed`` is called once, with the reason, if the connection was opened.
     Raises HandshakeError when the server refused, or could not prove itself; OSError when it
     cannot be reached (TimeoutError: within 3 s); ValueError for a malformed address.
     """

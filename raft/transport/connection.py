@@ -21,11 +21,13 @@ HANDSHAKE_FRAME = 4096
 MAX_UNSENT = 8 * 1024 * 1024
 """Bytes that may wait for one end of a connection to read them."""
 
+_ROOM = 64 * 1024  # what is read at once
+
 GOODBYE = "the other end closed the connection"
 """Why a connection is gone that nobody broke."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One end of a TCP connection that carries frames.
 
     ``receive`` is called with every frame that arrives, ``lost`` once with the reason when the
@@ -60,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._made = made
         self._tls = tls
         self._silent = True
+        self._room = bytearray()
         self._transport: asyncio.Transport | None = None
         self._batch: list[bytes] = []
         self._batch_size = 0
@@ -92,8 +95,7 @@ class Connection(asyncio.Protocol):
         if self._tls is None:
             self._transport.writelines(frames)
         else:
-            self._tls.send(b"".join(frames))
-            self._transport.write(self._tls.outgoing())
+            self._transport.write(self._tls.encrypt(b"".join(frames)))
 
     def close(self, reason: str) -> None:
         """Close the connection. What the other end does not take now, it never gets."""
@@ -137,8 +139,18 @@ class Connection(asyncio.Protocol):
         if self._made is not None:
             self._made()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Lend the loop room to read into.
+
+        Else it would get new memory at every read, for far more than there mostly is to read.
+        """
+        if not self._room:
+            self._room = bytearray(_ROOM)
+        return self._room
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Hand on every frame that these bytes complete."""
+        data: bytes | memoryview = memoryview(self._room)[:nbytes]
         if self._tls is not None:
             data = self._decrypt(self._tls, data)
         elif self._silent and looks_like_tls(data):
@@ -157,7 +169,7 @@ class Connection(asyncio.Protocol):
                 return
             self.receive(message)
 
-    def _decrypt(self, tls: Tls, data: bytes) -> bytes:
+    def _decrypt(self, tls: Tls, data: bytes | memoryview) -> bytes:
         """Return what these bytes say; answer them as far as TLS itself wants an answer."""
         assert self._transport is not None
         plain = b""

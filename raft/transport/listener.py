@@ -12,9 +12,9 @@ from raft.certificate import Certificate
 from raft.core.messages import Message, ServerId
 from raft.frames import (
     Caller,
-    ClientRequest,
     Control,
     Frame,
+    FromClient,
     Preamble,
     RefusalReason,
     Refused,
@@ -51,8 +51,8 @@ class Handlers(Protocol):
     def peer_message(self, message: Message) -> None:
         """Take a message to this server; it is from the peer that it names."""
 
-    def client_request(self, connection: Connection, request: ClientRequest) -> None:
-        """Answer with one ClientReply through ``connection``, now or later."""
+    def client_request(self, connection: Connection, request: FromClient) -> None:
+        """Answer each of the requests once, through ``connection``, now or later."""
 
     def observer_attached(self, connection: Connection) -> None:
         """Send a ServerState now, and Observations from then on."""
@@ -193,7 +193,7 @@ class Listener:
             self._handlers.peer_message(frame)
 
     def _from_client(self, connection: Connection, frame: Frame) -> None:
-        if isinstance(frame, ClientRequest):
+        if isinstance(frame, FromClient):
             self._handlers.client_request(connection, frame)
         else:
             connection.close(f"a client may not send {type(frame).__name__}")

@@ -147,11 +147,11 @@ SPECS: tuple[CommandSpec[MachineCommand], ...] = (
     CommandSpec(
         "disk",
         "disk SERVERS FAULT",
-        "slow 50ms, full, failsync, tear (the next write), ok; of a dead server: flip log, "
-        "vote or snapshot [#BYTE], wipe",
+        "what a disk does: slow 50ms, full, failsync, tear, ok; when dead: flip FILE, wipe",
         "disk 3 slow 50ms",
         Takes.DISK,
         _disk,
+        more=("disk leader full", "disk 3 flip log #120", "disk all ok"),
     ),
     CommandSpec(
         "clock",
@@ -160,5 +160,6 @@ SPECS: tuple[CommandSpec[MachineCommand], ...] = (
         "clock 3 x1.5",
         Takes.CLOCK,
         _clock,
+        more=("clock 3 ok",),
     ),
 )

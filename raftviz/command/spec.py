@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from raftviz.command.text import Reader, ReadingError, Servers, Who
+from raftviz.command.text import Reader, ReadingError, Servers, Who, format_link
 
 Command = TypeVar("Command", covariant=True)
 
@@ -25,14 +25,20 @@ class Takes(enum.Enum):
 
     NOTHING = enum.auto()
     SERVERS = enum.auto()
+    LINKS = enum.auto()
+    MESSAGES = enum.auto()
     KEY = enum.auto()
     DURATION = enum.auto()
     RATE = enum.auto()
+    STEP = enum.auto()
+    RUN = enum.auto()
     TOPIC = enum.auto()
     CONDITION = enum.auto()
     DISK = enum.auto()
     CLOCK = enum.auto()
     RULE = enum.auto()
+    LOAD = enum.auto()
+    CHAOS = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,15 @@ class CommandSpec(Generic[Command]):
     read: Callable[[Reader], Command]
     scope: Scope = Scope.LAB
     aliases: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+    """Further examples."""
+    words: tuple[str, ...] = ()
+    """What else its completion suggests."""
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """All examples."""
+        return self.example, *self.more
 
 
 def on_servers(kind: Callable[[Servers], Command]) -> Callable[[Reader], Command]:
@@ -62,19 +77,49 @@ def alone(kind: Callable[[], Command]) -> Callable[[Reader], Command]:
     return lambda reader: kind()
 
 
-def read_link(reader: Reader, *, one_side: bool = False) -> tuple[Servers, Servers, bool]:
-    """Read ``1 -> 2`` (one way) or ``1 2`` (both ways); a side may be several, as ``1,2``.
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Links between servers, ``a`` to ``b`` or both ways: all messages there, or one kind."""
 
-    With ``one_side`` the other one may be left out and is all servers.
+    a: Servers
+    b: Servers
+    both_ways: bool
+    kind: str = ""
+
+    def __str__(self) -> str:
+        kind = f"{self.kind} " if self.kind else ""
+        if self.everywhere:
+            return self.kind or "all"
+        return f"{kind}{format_link(self.a, self.b, self.both_ways)}"
+
+    @property
+    def everywhere(self) -> bool:
+        """All links are meant."""
+        return self.a is Who.ALL and self.b is Who.ALL and self.both_ways
+
+
+def everywhere(kind: str = "") -> Links:
+    """Return all links."""
+    return Links(Who.ALL, Who.ALL, True, kind)
+
+
+def read_links(reader: Reader, *, one_side: bool = False, last: bool = True) -> Links:
+    """Read ``1 -> 2`` (one way) or ``1 2`` (both ways), perhaps after a kind of messages.
+
+    A side may be several, as ``1,2``. With ``one_side`` the other one may be left out and is
+    all servers, and after a kind both. A value follows unless these are the ``last`` words.
     """
+    kind = reader.kind()
+    if one_side and kind and not reader.has_server:
+        return everywhere(kind)
     one_way = reader.has_arrow
-    a = reader.servers() if one_way else reader.joined_servers()
+    a = reader.end_of_link(joined=not one_way)
     if one_way and not reader.take("->"):
         reader.fail("->")
-    if one_side and reader.at_end and not one_way:
-        return a, Who.ALL, True
+    if one_side and not one_way and not (reader.has_server if not last else not reader.at_end):
+        return Links(a, Who.ALL, True, kind)
     column = reader.column
-    b = reader.servers() if one_way else reader.joined_servers()
+    b = reader.end_of_link(joined=not one_way, last=last)
     if a == b and not isinstance(a, Who) and len(a) == 1:
         raise ReadingError(column, "another server at the other end")
-    return a, b, not one_way
+    return Links(a, b, not one_way, kind)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from raft.core.messages import ServerId
 from raft.printable import printable
+from raftviz.model.link_rules import CLIENT, MESSAGE_KINDS
+
+T = TypeVar("T")
 
 MAX_LENGTH = 2000
 """Characters of the longest command."""
 MAX_DURATION = 3600.0
-MAX_RATE = 10.0
+MIN_RATE, MAX_RATE = 1 / 1000, 10.0
+MAX_BANDWIDTH = 1e8
 
 
 class Who(enum.Enum):
@@ -30,13 +34,20 @@ class Who(enum.Enum):
 
 
 Servers = tuple[ServerId, ...] | Who
-"""Servers by number, or by role (resolved when the command is carried out)."""
+"""Servers by number, or by role (resolved when the command is carried out).
+
+At the ends of links ``CLIENT`` may be among them.
+"""
 
 ROLES = tuple(who.value for who in Who)
 SERVER = "a server (a number, leader, followers, candidate or all)"
+END = f"{SERVER[:-1]}, or client)"
 ONE_SERVER = "one server (a number, leader or candidate)"
 DURATION = "a duration with its unit (200ms, 1.5s)"
-RATE = f"a rate (1/20, 0.5, 2: from 0 to {MAX_RATE:g})"
+RATE = f"a rate (1/20, 0.5, 2: from 1/1000 to {MAX_RATE:g}, or 0)"
+SHARE = "a share of the messages (10%: from 0% to 100%)"
+BANDWIDTH = "bytes in a second (500B/s, 10kB/s, 1.5MB/s, unlimited)"
+MESSAGE = "the number of a message (#12)"
 
 
 MAX_ECHO = 200
@@ -105,12 +116,22 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _NAMED = {"n": "\n", "r": "\r", "t": "\t"}
 _ID = re.compile(r"[sS]?([0-9]{1,4})")
 _NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,30})?"
+_RANGE = re.compile(r"[sS]?([0-9]{1,4})-[sS]?([0-9]{1,4})")
 _DURATION = re.compile(rf"({_NUMBER})(ms|s)")
+_JITTER = re.compile(r"(?:±|\+/?-)\s*")
+_SHARE = re.compile(rf"({_NUMBER})%")
+_BANDWIDTH = re.compile(rf"({_NUMBER})(B|kB|MB)/s", re.IGNORECASE)
+_BYTES = {"b": 0, "kb": 3, "mb": 6}
+_MESSAGE = re.compile(r"#([0-9]{1,15})")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _DECIMAL = re.compile(_NUMBER)
 _FRACTION = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 _PLAIN = re.compile(r"[^\s'\"\\@#][^\s'\"\\]*")
 _AFTER_SERVERS = ("", "->", "→", "|")
+_CLIENT = "client"
+_KINDS = {kind.lower(): kind for kind in MESSAGE_KINDS}
+MAX_RANGE = 100
+"""Servers that one range may name."""
 
 
 class Reader:
@@ -220,49 +241,67 @@ class Reader:
         """Whether an arrow is still to come."""
         return _ARROW.search(self._text, self._place, self._comment) is not None
 
-    def server(self, expected: str = SERVER, roles: tuple[str, ...] = ROLES) -> ServerId | Who:
-        """Take one server, by number or role."""
+    def one_server(self) -> Servers:
+        """Take a number, or a role that one server can have."""
+        one = self._group(ONE_SERVER, (Who.LEADER.value, Who.CANDIDATE.value))
+        return one if isinstance(one, Who) else one[:1]
+
+    def servers(self) -> Servers:
+        """Take one role, or numbers and ranges with spaces or commas between them."""
+        return self._groups(lambda: self.take(",") or self._next_symbol() not in _AFTER_SERVERS)
+
+    def one_group(self) -> Servers:
+        """Take one role, or numbers and ranges with commas between them."""
+        return self._groups(lambda: self.take(","))
+
+    def end_of_link(self, *, joined: bool = False, last: bool = True) -> Servers:
+        """Take servers or the client: only such as commas join, or spaces, too.
+
+        Where something else may follow (not ``last``), they end before what is no number.
+        """
+        if joined:
+            return self._groups(lambda: self.take(","), client=True)
+        if last:
+            more = self._next_symbol
+            return self._groups(lambda: self.take(",") or more() not in _AFTER_SERVERS, client=True)
+        return self._groups(lambda: self.take(",") or self.has_server, client=True)
+
+    @property
+    def has_server(self) -> bool:
+        """Whether a server or the client comes next."""
+        word = self._next_symbol().lower()
+        return _numbered(word, client=True) is not None or word in ROLES
+
+    def _groups(self, goes_on: Callable[[], bool], *, client: bool = False) -> Servers:
+        first = self._group(END if client else SERVER, ROLES, client=client)
+        if isinstance(first, Who):
+            return first
+        numbers = list(first)
+        while goes_on():
+            more = self._group("a number of a server (a role stands alone)", (), client=client)
+            assert not isinstance(more, Who)
+            numbers += more
+        return tuple(dict.fromkeys(numbers))
+
+    def _group(self, expected: str, roles: tuple[str, ...], *, client: bool = False) -> Servers:
+        """Take a number, a range of them (``1-3``), or a role."""
         word = self._next_symbol()
-        match = _ID.fullmatch(word)
-        if match is not None and int(match[1]) > 0:
-            found: ServerId | Who = ServerId(int(match[1]))
+        numbers = _numbered(word, client=client)
+        if numbers is not None and (len(numbers) == 1 or expected != ONE_SERVER):
+            found: Servers = numbers
         elif word.lower() in roles:
             found = Who(word.lower())
         else:
-            self.fail(expected, roles)
+            self.fail(expected, (*roles, _CLIENT) if client else roles)
         self._place += len(word)
         self._skip_space()
         return found
 
-    def one_server(self) -> Servers:
-        """Take a number, or a role that one server can have."""
-        server = self.server(ONE_SERVER, (Who.LEADER.value, Who.CANDIDATE.value))
-        return server if isinstance(server, Who) else (server,)
-
-    def servers(self) -> Servers:
-        """Take one role, or numbers with spaces or commas between them."""
-        return self._numbers(lambda: self.take(",") or self._next_symbol() not in _AFTER_SERVERS)
-
     def servers_then(self) -> Servers:
         """Take one role, or numbers, before a word that is none."""
-        return self._numbers(
-            lambda: self.take(",") or _ID.fullmatch(self._next_symbol()) is not None
+        return self._groups(
+            lambda: self.take(",") or _numbered(self._next_symbol(), client=False) is not None
         )
-
-    def joined_servers(self) -> Servers:
-        """Take one role, or numbers joined by commas."""
-        return self._numbers(lambda: self.take(","))
-
-    def _numbers(self, goes_on: Callable[[], bool]) -> Servers:
-        first = self.server()
-        if isinstance(first, Who):
-            return first
-        numbers = [first]
-        while goes_on():
-            number = self.server("a number of a server (a role stands alone)", ())
-            assert not isinstance(number, Who)
-            numbers.append(number)
-        return tuple(dict.fromkeys(numbers))
 
     def destination(self) -> Servers | None:
         """Take ``@`` and one server; None if nothing like that comes next."""
@@ -271,11 +310,62 @@ class Reader:
         self._place += 1
         return self.one_server()
 
+    # --- Messages ------------------------------------------------------------------------------
+
+    def kind(self) -> str:
+        """Take the kind of a message, in the paper's words; empty if none comes next."""
+        word = self._next_symbol()
+        kind = _KINDS.get(word.lower(), "")
+        if kind:
+            self.take(word)
+        return kind
+
+    def choice(self, words: Mapping[str, T], expected: str) -> T:
+        """Take one of these words and return what it stands for."""
+        word = self._next_symbol()
+        if word.lower() not in words:
+            self.fail(expected, tuple(words))
+        self.take(word)
+        return words[word.lower()]
+
+    @property
+    def has_message(self) -> bool:
+        """Whether the number of a message comes next."""
+        return self.comes(_MESSAGE)
+
+    def messages(self) -> tuple[int, ...]:
+        """Take one or more numbers of messages."""
+        numbers: list[int] = []
+        while not numbers or not self.at_end:
+            match = _MESSAGE.fullmatch(self._next_symbol())
+            if match is None:
+                self.fail(MESSAGE)
+            numbers.append(int(match[1]))
+            self.take(match[0])
+            self.take(",")
+        return tuple(dict.fromkeys(numbers))
+
     # --- Numbers -------------------------------------------------------------------------------
 
     def duration(self) -> float:
         """Take a duration and return its seconds."""
         return self._number(DURATION, read_duration)
+
+    def jitter(self) -> float:
+        """Take ``±`` and a duration; 0 if nothing like that comes next."""
+        match = _JITTER.match(self._text, self._place)
+        if match is None:
+            return 0.0
+        self._place = match.end()
+        return self.duration()
+
+    def share(self) -> float:
+        """Take a percentage, and return it as a share from 0 to 1."""
+        return self._number(SHARE, read_share)
+
+    def bandwidth(self) -> float:
+        """Take bytes in a second; 0 for ``unlimited``."""
+        return self._number(BANDWIDTH, read_bandwidth)
 
     def rate(self) -> float:
         """Take how fast time runs."""
@@ -315,8 +405,26 @@ def read_count(text: str, most: int) -> int | None:
     return int(text) if _COUNT.fullmatch(text) and 1 <= int(text) <= most else None
 
 
+def read_share(text: str) -> float | None:
+    """Return 0.1 for ``10%``, None if it is no percentage from 0 to 100."""
+    match = _SHARE.fullmatch(text)
+    share = float(Decimal(match[1]).scaleb(-2)) if match else None
+    return share if share is not None and share <= 1 else None
+
+
+def read_bandwidth(text: str) -> float | None:
+    """Return the bytes of ``10kB/s``, 0 for ``unlimited``, None if it is neither."""
+    if text.lower() == "unlimited":
+        return 0.0
+    match = _BANDWIDTH.fullmatch(text)
+    if match is None:
+        return None
+    bandwidth = float(Decimal(match[1]).scaleb(_BYTES[match[2].lower()]))
+    return bandwidth if 0 < bandwidth <= MAX_BANDWIDTH else None
+
+
 def read_rate(text: str) -> float | None:
-    """Return the number of ``1/20`` or ``0.5``, None if it is no rate from 0 to ``MAX_RATE``."""
+    """Return the number of ``1/20`` or ``0.5``, None if it is no rate that time can run at."""
     if match := _FRACTION.fullmatch(text):
         if int(match[2]) == 0:
             return None
@@ -325,7 +433,21 @@ def read_rate(text: str) -> float | None:
         rate = float(text)
     else:
         return None
-    return rate if rate <= MAX_RATE else None
+    return rate if rate == 0 or MIN_RATE <= rate <= MAX_RATE else None
+
+
+def _numbered(word: str, *, client: bool) -> tuple[ServerId, ...] | None:
+    """Return the servers of ``3`` or ``1-3`` (or ``client``), None if it is nothing like that."""
+    if client and word.lower() == _CLIENT:
+        return (CLIENT,)
+    if match := _ID.fullmatch(word):
+        first = last = int(match[1])
+    elif match := _RANGE.fullmatch(word):
+        first, last = int(match[1]), int(match[2])
+    else:
+        return None
+    named = tuple(map(ServerId, range(first, last + 1)))
+    return named if first > 0 and 0 < len(named) <= MAX_RANGE else None
 
 
 def _unescaped(text: str) -> str:
@@ -344,7 +466,9 @@ def _unescaped(text: str) -> str:
 
 def format_servers(servers: Servers, between: str = " ") -> str:
     """Write servers as they are read."""
-    return servers.value if isinstance(servers, Who) else between.join(map(str, servers))
+    if isinstance(servers, Who):
+        return servers.value
+    return between.join(_CLIENT if server == CLIENT else str(server) for server in servers)
 
 
 def format_link(a: Servers, b: Servers, both_ways: bool) -> str:
@@ -358,6 +482,16 @@ def format_duration(seconds: float) -> str:
     """Write a duration so that reading it gives the same seconds."""
     exact = Decimal(repr(seconds))
     return f"{exact.scaleb(3):f}ms" if 0 < exact < 1 else f"{_plain(exact)}s"
+
+
+def format_share(share: float) -> str:
+    """Write a share so that reading it gives the same number."""
+    return f"{_plain(Decimal(repr(share)).scaleb(2).normalize())}%"
+
+
+def format_bandwidth(bandwidth: float) -> str:
+    """Write bytes in a second so that reading them gives the same number."""
+    return f"{_plain(Decimal(repr(bandwidth)))}B/s" if bandwidth else "unlimited"
 
 
 def format_rate(rate: float) -> str:

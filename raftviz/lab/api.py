@@ -53,6 +53,12 @@ class LabOptions:
     heartbeat: float = 0.050
     seed: int | None = None
     directory: Path | None = None
+    pre_vote: bool = False
+    """Servers ask whether they can win an election before they start one (thesis §9.6)."""
+    check_quorum: bool = False
+    """Leaders that no majority answers step down; who hears from a leader elects no other."""
+    one_entry: bool = False
+    """An AppendEntries carries one entry at most, as the paper's figures are drawn."""
 
     def __post_init__(self) -> None:
         """Check what a person may have chosen."""
@@ -118,9 +124,13 @@ class Lab(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """A viewer's first frame. The laboratory ends when its last ``owner`` has gone."""
+    """A viewer's first frame. The laboratory ends when its last ``owner`` has gone.
+
+    One that is only ``watching`` gives no commands.
+    """
 
     owner: bool
+    watching: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,24 +301,28 @@ class LabClient:
         assert process.stdin is not None
         process.stdin.write(options.to_json().encode() + b"\n")
         try:
-            return await cls._connect(await lab.address(), True, lab)
+            return await cls._connect(await lab.address(), Attach(owner=True), lab)
         except BaseException:
             await lab.stop()
             raise
 
     @classmethod
-    async def attach(cls, socket: Path) -> LabClient:
-        """Attach to a laboratory that somebody else started. Raises LabError."""
-        return await cls._connect(socket, False, None)
+    async def attach(cls, socket: Path, *, watching: bool = False) -> LabClient:
+        """Attach to a laboratory that somebody else started. Raises LabError.
+
+        Commands of one that is only ``watching`` are refused.
+        """
+        return await cls._connect(socket, Attach(owner=False, watching=watching), None)
 
     @classmethod
-    async def _connect(cls, socket: Path, owner: bool, lab: _LabProcess | None) -> LabClient:
+    async def _connect(cls, socket: Path, attach: Attach, lab: _LabProcess | None) -> LabClient:
         loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_unix_connection(_Connection, str(socket))
         except OSError as error:
-            raise LabError(f"no laboratory answers at {socket}: {error.strerror}") from error
-        connection.send(Attach(owner))
+            reason = error.strerror or error
+            raise LabError(f"no laboratory answers at {socket}: {reason}") from error
+        connection.send(attach)
         return cls(socket, connection, lab)
 
     async def command(self, text: str) -> Answer:

@@ -55,8 +55,6 @@ class Cluster:
         identity: Identity,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self.addresses: dict[ServerId, str] = {}
-        """Where each server listens, or did when it last ran."""
         self._supervisor = supervisor
         self._fabric = fabric
         self._stream = stream
@@ -112,7 +110,6 @@ class Cluster:
             raise
         running = _Running(process, Observer(server, self._stream, machine.clock))
         self._running[server] = running
-        self.addresses[server] = process.address
         self._stream.tell(ServerSpawned(server, process.pid, process.address))
         self._fabric.server_up(server, process.address)
         self._tasks.create_task(self._watch(running))
@@ -126,6 +123,11 @@ class Cluster:
             running.observer.send(machine.disk_setting)
         self._tasks.create_task(self._watch_observer(running))
 
+    async def start_joining(self, server: ServerId) -> None:
+        """Start a server that belongs to no cluster yet. Raises ServerStartError."""
+        self._supervisor.joining.add(server)
+        await self._start(server)
+
     async def start_all(self, servers: Iterable[ServerId]) -> None:
         """Start servers side by side, and let all who can do so connect to each other.
 
@@ -134,9 +136,15 @@ class Cluster:
         await _all(map(self._start, servers))
         try:
             async with asyncio.timeout(LINK_SECONDS):
-                await self._fabric.all_linked(self._awake())
+                await self._fabric.all_linked(self._members_awake())
         except TimeoutError:
             self._stream.tell(Warned("not every server has reached every other yet"))
+
+    def _members_awake(self) -> list[ServerId]:
+        """Return those who should call each other, as far as their configurations are known."""
+        known = self._stream.view.configuration
+        members = {*known.voters, *known.outgoing, *known.learners}
+        return [server for server in self._awake() if not members or server in members]
 
     def _awake(self) -> list[ServerId]:
         return [server for server in self._running if not self.is_paused(server)]

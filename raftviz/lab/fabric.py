@@ -15,60 +15,41 @@ breaking it; a message can, and that is the loss that Raft is made for (§5.1).
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from raft.clock import VirtualClock
 from raft.core.messages import Message, ServerId
+from raft.frames import ClientReply, ClientRequest
+from raft.wire import decode
+from raftviz.lab.link import Link
 from raftviz.lab.passage import Passage
+from raftviz.lab.traffic import Flight, Traffic
 from raftviz.model.events import (
     DropReason,
     Happening,
-    LinkChanged,
-    MessageDelivered,
     MessageDropped,
+    MessageDuplicated,
+    MessageHeld,
     MessageSent,
+    RequestSent,
     Warned,
+    link_changed,
 )
+from raftviz.model.link_rules import CLIENT, LinkId, LinkRules
 
 MAX_PASSAGES = 256
 """Connections open at once; servers need two for each link while a server restarts."""
 
-LinkId = tuple[ServerId, ServerId]
-"""Source and destination: each direction is a link of its own."""
-
-
-@dataclass(slots=True)
-class Link:
-    """The rules of one direction. ``last_due`` keeps its messages in the order they were sent."""
-
-    cut: bool
-    delay: float
-    last_due: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Flight:
-    """A message between two servers, due at ``due`` (virtual seconds).
-
-    Flights due at the same moment go by source and destination, not by when the fabric
-    happened to read them: frozen time stepped twice from one seed takes the same course.
-    """
-
-    due: float
-    src: ServerId
-    dst: ServerId
-    message_id: int
-    message: Message = field(compare=False)
-    raw: bytes = field(compare=False)
-    passage: Passage = field(compare=False)
-
 
 class Fabric:
-    """All links of a lab, the messages on them, and the one timer that delivers these."""
+    """All links of a lab, and the connections beneath them.
+
+    ``links`` has both directions between any two servers, and between each and the client.
+    """
 
     def __init__(
         self,
@@ -76,43 +57,80 @@ class Fabric:
         delay: float,
         clock: VirtualClock,
         tell: Callable[[Happening], None],
+        seed: int = 0,
     ) -> None:
-        self.servers = tuple(servers)
-        self.links: dict[LinkId, Link] = {
-            (src, dst): Link(False, delay) for src, dst in itertools.permutations(self.servers, 2)
-        }
+        self.servers: list[ServerId] = []
+        self.links: dict[LinkId, Link] = {}
         self.ports: dict[ServerId, str] = {}
-        self.received: dict[ServerId, int] = dict.fromkeys(self.servers, 0)
+        self.received: dict[ServerId, int] = {}
         """Messages of each server's present process that are in the stream."""
-        self.delivered: dict[ServerId, int] = dict.fromkeys(self.servers, 0)
+        self.delivered: dict[ServerId, int] = {}
         """Messages handed to each server's present process."""
+        self.traffic = Traffic(clock, tell, self._arrived)
         self._clock = clock
         self._tell = tell
+        self._normal = LinkRules(delay=delay)
+        self._seed = seed
         self._addresses: dict[ServerId, asyncio.Future[str | None]] = {}
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: dict[ServerId, asyncio.Server] = {}
         self._passages: set[Passage] = set()
-        self._flights: dict[int, Flight] = {}
-        self._queue: list[Flight] = []
         self._ids = itertools.count(1)
-        self._timer: asyncio.TimerHandle | None = None
         self._linked = asyncio.Event()
+        for server in servers:
+            self.add(server)
 
     # --- Ports and servers -------------------------------------------------------------------
 
+    def add(self, server: ServerId) -> None:
+        """Let there be links between a server and all others, and the client."""
+        for other in self.servers:
+            self._add_links(server, other, self._normal)
+        self._add_links(server, CLIENT, LinkRules())
+        self.servers.append(server)
+        self.received[server] = self.delivered[server] = 0
+
+    def _add_links(self, one: ServerId, other: ServerId, normal: LinkRules) -> None:
+        for src, dst in ((one, other), (other, one)):
+            self.links[src, dst] = Link(normal, f"{self._seed} {src}->{dst}")
+
     async def open(self) -> None:
         """Listen for every destination on a loopback port of its own (``ports``)."""
-        loop = asyncio.get_running_loop()
         for server in self.servers:
-            listener = await loop.create_server(partial(Passage, self, server), "127.0.0.1", 0)
-            self._listeners.append(listener)
-            host, port = listener.sockets[0].getsockname()
-            self.ports[server] = f"{host}:{port}"
+            await self.listen(server)
+
+    async def listen(self, server: ServerId) -> None:
+        """Open the port by which callers reach a server."""
+        listener = await asyncio.get_running_loop().create_server(
+            partial(Passage, self, server), "127.0.0.1", 0
+        )
+        self._listeners[server] = listener
+        host, port = listener.sockets[0].getsockname()
+        self.ports[server] = f"{host}:{port}"
+
+    async def join(self, server: ServerId) -> None:
+        """Let there be one more server, with links like all others have when nothing is wrong."""
+        self.add(server)
+        await self.listen(server)
+        for link in self.server_links:
+            if server in link:
+                self._tell(link_changed(*link, self.links[link].rules))
+
+    def leave(self, server: ServerId) -> None:
+        """Let a server that has no process any more be gone, with all its links."""
+        self._listeners.pop(server).close()
+        self.servers.remove(server)
+        del self.ports[server]
+        for passage in list(self._passages):
+            if any(server in link for link in passage.links):
+                passage.abort()
+        for link in [link for link in self.links if server in link]:
+            self.traffic.lose(self.on(link), DropReason.SERVER_DOWN)
+            del self.links[link]
 
     def close(self) -> None:
         """Stop listening, close every connection, forget what is in flight."""
-        self._disarm()
-        self._flights.clear()
-        for listener in self._listeners:
+        self.traffic.close()
+        for listener in self._listeners.values():
             listener.close()
         for passage in list(self._passages):
             passage.abort()
@@ -137,90 +155,148 @@ class Fabric:
 
     async def all_linked(self, servers: Iterable[ServerId]) -> None:
         """Wait until there is a connection on every link between these servers."""
-        wanted = set(itertools.permutations(servers, 2))
+        pairs = itertools.permutations(servers, 2)
+        wanted = {link for link in pairs if not self.links[link].rules.reset}
         while wanted - {(p.src, p.dst) for p in self._passages if p.is_linked}:
             self._linked.clear()
             await self._linked.wait()
 
     # --- The rules of links ------------------------------------------------------------------
 
-    def rule(self, link: LinkId, *, cut: bool | None = None, delay: float | None = None) -> bool:
-        """Change the rules of a link and return whether that changed anything.
+    @property
+    def server_links(self) -> list[LinkId]:
+        """The links between servers."""
+        return [link for link in self.links if CLIENT not in link]
 
-        A cut loses the messages that are on the link at that moment; a shorter delay is theirs
-        too, from that moment on.
+    def rule(self, link: LinkId, kind: str = "", **changes: Any) -> bool:
+        """Change the rules of a link (``LinkRules``), for all messages or those of a kind.
+
+        Returns whether that changed anything. A link that loses everything loses what is on it
+        at that moment, one that stalls or holds lets it wait; a shorter delay is its own, too.
         """
-        rules = self.links[link]
-        before = (rules.cut, rules.delay)
-        rules.cut = rules.cut if cut is None else cut
-        rules.delay = rules.delay if delay is None else delay
-        if (rules.cut, rules.delay) == before:
-            return False
-        self._tell(LinkChanged(*link, rules.cut, rules.delay))
-        if rules.cut:
-            self._lose(
-                (f for f in self._flights.values() if (f.src, f.dst) == link), DropReason.LINK_CUT
-            )
-        self._hasten(link, self._clock.now() + rules.delay)
-        return True
+        return self._apply(link, self.links[link].change(kind, **changes))
 
-    def _hasten(self, link: LinkId, latest: float) -> None:
-        """Let what is on a link arrive at ``latest``; it stays in order, by the messages' ids."""
-        rules = self.links[link]
-        rules.last_due = min(rules.last_due, latest)
-        for flight in list(self._flights.values()):
-            if (flight.src, flight.dst) == link and flight.due > latest:
-                sooner = replace(flight, due=latest)
-                self._flights[flight.message_id] = sooner
-                heapq.heappush(self._queue, sooner)
-        self._arm()
+    def heal(self, link: LinkId, kind: str = "") -> bool:
+        """Make a link normal; what waits on it goes on. Returns whether that changed anything."""
+        return self._apply(link, self.links[link].heal(kind))
+
+    def set_normal(self, rules: LinkRules) -> None:
+        """Let this be how links between servers are when nothing is wrong, and are now."""
+        self._normal = rules
+        for link in self.server_links:
+            self.links[link].normal = rules
+            self.rule(link, delay=rules.delay, jitter=rules.jitter, distribution=rules.distribution)
+
+    def _apply(self, link: LinkId, changed: bool) -> bool:
+        if changed:
+            rules = self.links[link]
+            self._tell(link_changed(*link, rules.rules))
+            for kind, own in sorted(rules.by_kind.items()):
+                self._tell(link_changed(*link, own, kind))
+            self._judge_again(link)
+        return changed
+
+    def _judge_again(self, link: LinkId) -> None:
+        """Let new rules hold for what is on a link already."""
+        rules, now = self.links[link], self._clock.now()
+        if rules.rules.reset:
+            self._break(link)
+        for flight in self.on(link):
+            own = rules.of(flight.kind)
+            if own.cut:
+                self.traffic.lose([flight], DropReason.LINK_CUT)
+            elif own.stalled or own.held:
+                self.traffic.hold(flight)
+            elif flight.held and not flight.by_hand:
+                self.traffic.release(flight)
+            elif not flight.held and flight.due > (latest := now + own.delay + own.jitter):
+                self.traffic.reschedule(flight, latest)
+        rules.hasten(now + rules.rules.delay + rules.rules.jitter)
+
+    def on(self, link: LinkId) -> list[Flight]:
+        """Return the messages on a link, in the order in which they were sent."""
+        return [f for f in self.traffic.flights.values() if (f.src, f.dst) == link]
+
+    def _break(self, link: LinkId) -> None:
+        """Break the connection of a link, and lose what is on it."""
+        self.traffic.lose(self.on(link), DropReason.LINK_RESET)
+        for passage in list(self._passages):
+            if link in passage.links:
+                passage.abort()
 
     # --- Messages ----------------------------------------------------------------------------
 
-    def next_due(self) -> Flight | None:
-        """Return the message that arrives next, None if none is in flight."""
-        while self._queue and self._flights.get(self._queue[0].message_id) is not self._queue[0]:
-            heapq.heappop(self._queue)  # it is lost, or due sooner
-        return self._queue[0] if self._queue else None
+    def carry(self, passage: Passage, message: Message, raw: bytes) -> None:
+        """Take a message from its sender, and deliver or lose it by the rules of its link.
 
-    def deliver(self, flight: Flight) -> bool:
-        """Hand a message to its destination now, whatever the clock says; False: it is lost."""
-        del self._flights[flight.message_id]
-        arrived = flight.passage.deliver(flight.raw)
-        if arrived:
+        A server tells of what made it send a message before it sends it, on another connection.
+        Whatever it told can be read at the latest when the message can, that is in this
+        iteration of the loop: in the next one the cause is in the stream, and the message
+        may follow.
+        """
+        asyncio.get_running_loop().call_soon(self._send, passage, message, raw)
+
+    def _send(self, passage: Passage, message: Message, raw: bytes) -> None:
+        kind = type(message).__name__
+        link = self.links.get((message.src, message.dst))
+        if link is None:  # one of the two has just left
+            passage.forget(raw)
+            return
+        number, now = next(self._ids), self._clock.now()
+        fate = link.arrivals(kind, len(raw), now)
+        due = fate[0] if isinstance(fate, list) else now
+        self.received[message.src] += 1
+        self._tell(MessageSent(number, message, due))
+        flight = Flight(due, message.src, message.dst, number, kind, message, raw, passage)
+        self._launch(flight, fate)
+
+    def relay(self, passage: Passage, raw: bytes, *, back: bool) -> None:
+        """Take a client's request, or the reply to one (``back``).
+
+        On a link without rules it takes no time, not even a frozen clock's.
+        """
+        src, dst = (passage.dst, CLIENT) if back else (CLIENT, passage.dst)
+        link = self.links[src, dst]
+        if link.is_normal and not self.on((src, dst)):
+            passage.deliver(raw, back=back)
+            passage.forget(raw, back=back)
+            return
+        frame = decode(raw)
+        what = frame.body if isinstance(frame, ClientRequest | ClientReply) else frame
+        kind = type(what).__name__
+        number, now = next(self._ids), self._clock.now()
+        fate = link.arrivals(kind, len(raw), now)
+        due = fate[0] if isinstance(fate, list) else now
+        self._tell(RequestSent(number, src, dst, kind, due))
+        self._launch(Flight(due, src, dst, number, kind, None, raw, passage), fate)
+
+    def _launch(self, flight: Flight, fate: list[float] | DropReason) -> None:
+        if isinstance(fate, DropReason):
+            flight.passage.forget(flight.raw, back=flight.is_back)
+            self._tell(MessageDropped(flight.message_id, fate))
+            return
+        rules = self.links[flight.src, flight.dst].of(flight.kind)
+        waits = rules.stalled or rules.held
+        self.traffic.launch(replace(flight, held=waits) if waits else flight)
+        if waits:
+            self._tell(MessageHeld(flight.message_id))
+        for due in fate[1:]:
+            self._copy(flight, due)
+
+    def duplicate(self, flight: Flight) -> int:
+        """Put a message on its way once more; return the copy's number."""
+        return self._copy(flight, max(flight.due, self._clock.now()))
+
+    def _copy(self, flight: Flight, due: float) -> int:
+        copy = replace(flight, due=due, message_id=next(self._ids), held=False, by_hand=False)
+        flight.passage.carries_more(flight.raw, back=flight.is_back)
+        self._tell(MessageDuplicated(flight.message_id, copy.message_id, due))
+        self.traffic.launch(copy)
+        return copy.message_id
+
+    def _arrived(self, flight: Flight) -> None:
+        if flight.dst != CLIENT and flight.src != CLIENT:
             self.delivered[flight.dst] += 1
-            self._tell(MessageDelivered(flight.message_id))
-        else:
-            self._tell(MessageDropped(flight.message_id, DropReason.SERVER_DOWN))
-        return arrived
-
-    def clock_changed(self) -> None:
-        """Take note that the clock runs otherwise from here on."""
-        self._arm()
-
-    def _lose(self, flights: Iterable[Flight], reason: DropReason) -> None:
-        for flight in list(flights):
-            del self._flights[flight.message_id]
-            flight.passage.forget(flight.raw)
-            self._tell(MessageDropped(flight.message_id, reason))
-
-    def _arm(self) -> None:
-        self._disarm()
-        flight = self.next_due()
-        delay = None if flight is None else self._clock.real_delay(flight.due)
-        if delay is not None:
-            self._timer = asyncio.get_running_loop().call_later(delay, self._deliver_due)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _deliver_due(self) -> None:
-        now = self._clock.now()
-        while (flight := self.next_due()) is not None and flight.due <= now:
-            self.deliver(flight)
-        self._arm()
 
     # --- What passages ask and report --------------------------------------------------------
 
@@ -232,46 +308,22 @@ class Fabric:
         self._passages.add(passage)
         return True
 
-    async def address(self, server: ServerId) -> str | None:
-        """Return where the server's process listens, None if it has none."""
-        address = self._addresses.get(server)
-        return None if address is None else await asyncio.shield(address)
+    async def address(self, passage: Passage) -> str | None:
+        """Return where the server's process listens, None if it cannot be reached."""
+        address = self._addresses.get(passage.dst)
+        found = None if address is None else await asyncio.shield(address)
+        broken = any(self.links[link].rules.reset for link in passage.links)
+        return None if broken else found
 
     def linked(self) -> None:
         """Note that a passage has finished its handshake."""
         self._linked.set()
 
-    def carry(self, passage: Passage, message: Message, raw: bytes) -> None:
-        """Take a message from its sender, and deliver or lose it by the rules of its link.
-
-        A server tells of what made it send a message before it sends it, on another connection.
-        Whatever it told can be read at the latest when the message can, that is in this
-        iteration of the loop: in the next one the cause is in the stream, and the message
-        may follow.
-        """
-        asyncio.get_running_loop().call_soon(self._launch, passage, message, raw)
-
-    def _launch(self, passage: Passage, message: Message, raw: bytes) -> None:
-        src, dst = message.src, message.dst
-        link = self.links[src, dst]
-        now = self._clock.now()
-        due = max(now + link.delay, link.last_due)
-        flight = Flight(due, src, dst, next(self._ids), message, raw, passage)
-        self.received[src] += 1
-        self._flights[flight.message_id] = flight
-        self._tell(MessageSent(flight.message_id, message, due))
-        if link.cut:
-            self._lose([flight], DropReason.LINK_CUT)
-            return
-        link.last_due = due
-        heapq.heappush(self._queue, flight)
-        if self._queue[0] is flight:
-            self._arm()
-
     def broken(self, passage: Passage) -> None:
         """Lose what was on a passage whose destination is gone."""
-        self._lose(
-            (f for f in self._flights.values() if f.passage is passage), DropReason.SERVER_DOWN
+        self.traffic.lose(
+            (f for f in self.traffic.flights.values() if f.passage is passage),
+            DropReason.SERVER_DOWN,
         )
 
     def closed(self, passage: Passage) -> None:

@@ -37,7 +37,7 @@ class Laboratory:
         clock = VirtualClock(rate=0.0)
         self._time = ClusterTime(clock)
         self._stream = Stream(clock)
-        self._fabric = Fabric(self._servers, options.delay, clock, self._stream.tell)
+        self._fabric = Fabric(self._servers, options.delay, clock, self._stream.tell, self._seed)
 
     async def live(self, ready: Callable[[], None], abandoned: Callable[[], object]) -> None:
         """Run until cancelled, and stop every server before returning.
@@ -53,10 +53,10 @@ class Laboratory:
             try:
                 await self._start(cluster)
                 async with Raft(
-                    cluster.addresses, CLUSTER, self._run.secret, sessions=False
+                    self._fabric.ports, CLUSTER, self._run.secret, sessions=False
                 ) as raft:
                     operations = Operations(raft, self._time, self._stream, tasks)
-                    session = Session(self._parts(cluster, operations))
+                    session = Session(self._parts(cluster, raft, operations, tasks))
                     viewers = Viewers(
                         session.carry_out, self._stream, tasks, self._slow_down, abandoned
                     )
@@ -82,9 +82,20 @@ class Laboratory:
         await cluster.start_all(self._servers)
         self._time.run(self._options.rate)
 
-    def _parts(self, cluster: Cluster, operations: Operations) -> Parts:
-        stepper = Stepper(self._time, self._fabric, cluster, self._stream)
-        return Parts(self._stream, self._time, self._fabric, cluster, operations, stepper)
+    def _parts(
+        self, cluster: Cluster, raft: Raft, operations: Operations, tasks: asyncio.TaskGroup
+    ) -> Parts:
+        return Parts(
+            self._stream,
+            self._time,
+            self._fabric,
+            cluster,
+            raft,
+            operations,
+            Stepper(self._time, self._fabric, cluster, self._stream),
+            tasks,
+            connect=lambda: Raft(self._fabric.ports, CLUSTER, self._run.secret),
+        )
 
     def _tell_beginning(self) -> None:
         options, setting = self._options, self._time.setting
@@ -93,7 +104,7 @@ class Laboratory:
             LabStarted(CLUSTER, self._servers, low, high, options.heartbeat, self._seed)
         )
         self._stream.tell(ClockChanged(setting.virtual, setting.monotonic, setting.rate))
-        for link in self._fabric.links:
+        for link in self._fabric.server_links:
             self._stream.tell(LinkChanged(*link, cut=False, delay=options.delay))
 
     def _slow_down(self) -> None:
@@ -106,5 +117,5 @@ class Laboratory:
 
     def _clock_set(self, setting: SetClock, cluster: Cluster) -> None:
         cluster.set_clocks(setting)
-        self._fabric.clock_changed()
+        self._fabric.traffic.clock_changed()
         self._stream.tell(ClockChanged(setting.virtual, setting.monotonic, setting.rate))

@@ -1,16 +1,25 @@
-"""Carries out what a person does to the network: cut, heal, partition, isolate, delay."""
+"""Carries out what a person does to the network: the rules of links, and shapes of them."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 from raft.core.messages import ServerId
 from raftviz import commands as cmd
-from raftviz.commands import Servers, Who
-from raftviz.lab.fabric import Fabric, LinkId
+from raftviz.commands import Links, Servers, Who
+from raftviz.lab.fabric import Fabric
 from raftviz.lab.parts import Parts
 from raftviz.lab.who import RefusedError, names, resolve
+from raftviz.model.link_rules import CLIENT, LinkId, LinkRules
+from raftviz.model.link_words import (
+    bandwidth_text,
+    delay_text,
+    end_text,
+    rules_text,
+    share_text,
+)
 from raftviz.model.view import ClusterView
 
 
@@ -19,73 +28,147 @@ class OnNetwork:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._fabric = parts.fabric
 
     async def carry_out(self, command: cmd.NetworkCommand) -> str:
         """Change the rules of links; return in words what changed. Raises RefusedError."""
-        fabric, view = self._parts.fabric, self._parts.view
         match command:
-            case cmd.Cut(a, b, both_ways):
-                return _cut(_between(a, b, both_ways, view), fabric)
-            case cmd.Heal(a, b, both_ways):
-                return _heal(_between(a, b, both_ways, view), fabric)
+            case cmd.Cut(links):
+                return self._rule(links, "cut", cut=True)
+            case cmd.Stall(links):
+                return self._rule(links, "stalled", stalled=True)
+            case cmd.Reset(links):
+                return self._rule(links, "reset", reset=True)
+            case cmd.Heal(links):
+                return self._heal(links)
+            case cmd.Delay():
+                return self._delay(command)
+            case cmd.Loss(links, share):
+                return self._rule(links, f"loses {share_text(share)}", loss=share)
+            case cmd.Reorder(links, share):
+                return self._rule(links, f"reorders {share_text(share)}", reordering=share)
+            case cmd.Bandwidth(links, size):
+                carries = f"carries {bandwidth_text(size) if size else 'as much as there is'}"
+                return self._rule(links, carries, bandwidth=size)
+            case cmd.ShowLinks():
+                return show_links(self._fabric)
+            case cmd.Partition() | cmd.Isolate() | cmd.Ring() | cmd.Bridge():
+                return self._shape(command)
+
+    def _rule(self, links: Links, what: str, **changes: Any) -> str:
+        wanted = between(links, self._parts.view)
+        changed = [one for one in wanted if self._fabric.rule(one, links.kind, **changes)]
+        kind = f"{links.kind} " if links.kind else ""
+        return f"{what}: {kind}{arrows(changed)}" if changed else f"already {what}"
+
+    def _heal(self, links: Links) -> str:
+        wanted = list(self._fabric.links)
+        if not links.everywhere:
+            wanted = between(links, self._parts.view)
+        changed = [one for one in wanted if self._fabric.heal(one, links.kind)]
+        return f"healed: {arrows(changed)}" if changed else "nothing there was wrong"
+
+    def _delay(self, command: cmd.Delay) -> str:
+        links = command.links
+        rules = LinkRules(
+            delay=command.seconds, jitter=command.jitter, distribution=command.distribution
+        )
+        text = delay_text(rules)
+        if links.everywhere and not links.kind:
+            self._fabric.set_normal(rules)
+            return f"every message takes {text} from now on"
+        shape = {"jitter": rules.jitter, "distribution": rules.distribution}
+        return self._rule(links, f"takes {text}", delay=rules.delay, **shape)
+
+    # --- Shapes ------------------------------------------------------------------------------
+
+    def _shape(self, command: cmd.Partition | cmd.Isolate | cmd.Ring | cmd.Bridge) -> str:
+        view = self._parts.view
+        match command:
             case cmd.Partition(groups):
-                return _partition(groups, fabric, view)
+                return self._partition([resolve(group, view) for group in groups])
             case cmd.Isolate(servers):
                 alone = set(resolve(servers, view))
-                _cut([link for link in fabric.links if alone & set(link)], fabric)
-                them = _them(alone)
+                for link in self._fabric.server_links:
+                    if alone & set(link):
+                        self._fabric.rule(link, cut=True)
+                them = "it" if len(alone) == 1 else "them"
                 return f"{names(sorted(alone))} can reach nobody, and nobody can reach {them}"
-            case cmd.Delay(seconds):
-                for link in fabric.links:
-                    fabric.rule(link, delay=seconds)
-                return f"every message takes {seconds * 1000:g} ms from now on"
+            case cmd.Ring(servers):
+                return self._ring(resolve(servers, view))
+            case cmd.Bridge(servers, one, other):
+                return self._bridge(*(resolve(who, view) for who in (servers, one, other)))
+
+    def _connect(self, pairs: set[frozenset[ServerId]], ends: Iterable[ServerId]) -> None:
+        """Of the links between these ends, cut all but those that join one of the pairs."""
+        for src, dst in itertools.permutations(ends, 2):
+            self._fabric.rule((src, dst), cut=frozenset((src, dst)) not in pairs)
+
+    def _partition(self, parts: list[tuple[ServerId, ...]]) -> str:
+        named = [server for part in parts for server in part]
+        twice = [server for server in named if named.count(server) > 1]
+        if twice:
+            raise RefusedError(f"{end_text(twice[0])} cannot be in two groups")
+        if rest := tuple(server for server in self._parts.view.servers if server not in named):
+            parts.append(rest)
+        ends = [end for part in parts for end in part]
+        pairs = {frozenset(two) for part in parts for two in itertools.combinations(part, 2)}
+        self._connect(pairs, ends)
+        return "groups that cannot reach each other: " + " | ".join(map(names, parts))
+
+    def _ring(self, order: tuple[ServerId, ...]) -> str:
+        if len(order) < 3:
+            raise RefusedError(f"a ring needs three servers or more, not {len(order)}")
+        self._connect({frozenset(two) for two in itertools.pairwise((*order, order[0]))}, order)
+        return "each sees its neighbours only: " + " — ".join(map(end_text, (*order, order[0])))
+
+    def _bridge(
+        self, middle: tuple[ServerId, ...], one: tuple[ServerId, ...], other: tuple[ServerId, ...]
+    ) -> str:
+        both = {*one, *other}
+        if set(middle) & both or set(one) & set(other):
+            raise RefusedError("the server between two sides, and the sides, share no server")
+        sides = (*((*middle, *one),), *((*middle, *other),))
+        pairs = {frozenset(two) for side in sides for two in itertools.combinations(side, 2)}
+        self._connect(pairs, (*middle, *one, *other))
+        return f"{names(middle)} sees both {names(one)} and {names(other)}, which see only it"
 
 
-def _them(servers: set[ServerId]) -> str:
-    return "it" if len(servers) == 1 else "them"
+def between(links: Links, view: ClusterView) -> list[LinkId]:
+    """Return the links that are meant. Raises RefusedError if one leads nowhere."""
+    a, b = links.a, links.b
+    found = set(itertools.product(resolve(a, view), resolve(b, view)))
+    if links.both_ways:
+        found |= {(dst, src) for src, dst in found}
+    own = [src for src, dst in found if src == dst]
+    if own and (len(found) == len(own) or not (_is_role(a) or _is_role(b))):
+        raise RefusedError(f"{end_text(own[0])} has no link to itself")
+    return sorted(link for link in found if link[0] != link[1])
 
 
-def _between(a: Servers, b: Servers, both_ways: bool, view: ClusterView) -> list[LinkId]:
-    """Return the links from a to b, or both ways."""
-    links = set(itertools.product(resolve(a, view), resolve(b, view)))
-    if both_ways:
-        links |= {(dst, src) for src, dst in links}
-    own = [src for src, dst in links if src == dst]
-    if own and (len(links) == len(own) or not (isinstance(a, Who) or isinstance(b, Who))):
-        raise RefusedError(f"S{own[0]} has no link to itself")
-    return sorted(link for link in links if link[0] != link[1])
+def _is_role(servers: Servers) -> bool:
+    return isinstance(servers, Who)
 
 
-def _cut(links: Iterable[LinkId], fabric: Fabric) -> str:
-    changed = [link for link in links if fabric.rule(link, cut=True)]
-    return f"cut: {_arrows(changed)}" if changed else "already cut"
-
-
-def _heal(links: Iterable[LinkId], fabric: Fabric) -> str:
-    changed = [link for link in links if fabric.rule(link, cut=False)]
-    return f"healed: {_arrows(changed)}" if changed else "nothing there was cut"
-
-
-def _arrows(links: list[LinkId]) -> str:
+def arrows(links: list[LinkId]) -> str:
     """Return ``S1 ↔ S2, S1 → S3``."""
     shown = []
     for src, dst in links:
         if (dst, src) not in links:
-            shown.append(f"S{src} → S{dst}")
+            shown.append(f"{end_text(src)} → {end_text(dst)}")
         elif src < dst:
-            shown.append(f"S{src} ↔ S{dst}")
+            shown.append(f"{end_text(src)} ↔ {end_text(dst)}")
     return ", ".join(shown)
 
 
-def _partition(groups: Iterable[Servers], fabric: Fabric, view: ClusterView) -> str:
-    parts = [resolve(group, view) for group in groups]
-    named = [server for part in parts for server in part]
-    twice = [server for server in named if named.count(server) > 1]
-    if twice:
-        raise RefusedError(f"S{twice[0]} cannot be in two groups")
-    if rest := tuple(server for server in view.servers if server not in named):
-        parts.append(rest)
-    group_of = {server: number for number, part in enumerate(parts) for server in part}
-    for src, dst in fabric.links:
-        fabric.rule((src, dst), cut=group_of[src] != group_of[dst])
-    return "groups that cannot reach each other: " + " | ".join(map(names, parts))
+def show_links(fabric: Fabric) -> str:
+    """Return a line for each link that is not as it should be, and one for how the others are."""
+    lines = [
+        f"{end_text(src)} → {end_text(dst)}  {kind or 'all'}: {rules_text(rules)}"
+        for (src, dst), link in fabric.links.items()
+        if not link.is_normal
+        for kind, rules in (("", link.rules), *sorted(link.by_kind.items()))
+    ]
+    normal = next((one.normal for ends, one in fabric.links.items() if CLIENT not in ends), None)
+    rest = "every link" if not lines else "every other link"
+    return "\n".join([*lines, f"{rest}: {rules_text(normal)}"] if normal else lines)

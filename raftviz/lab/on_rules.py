@@ -52,10 +52,7 @@ class OnRules:
         """Restart the live ones among servers; dead ones will start with the new rules."""
         live = [server for server in servers if self._cluster.is_live(server)]
         await self._cluster.kill_all(live)
-        try:
-            await self._cluster.start_all(live)
-        finally:
-            self._parts.operations.servers_at(self._cluster.addresses)
+        await self._cluster.start_all(live)
 
     def _cannot(self, server: ServerId, rule: str) -> str | None:
         already = self._cluster.machine(server).broken

@@ -22,6 +22,9 @@ class OnServers:
         match command:
             case cmd.Kill(servers):
                 chosen = fit(servers, self._parts.view, self._cluster.dead)
+                if self._parts.time.frozen:
+                    # No time passes while a disk writes: what was seen to happen is on it.
+                    await self._parts.stepper.settle()
                 await self._cluster.kill_all(chosen)
                 return f"{names(chosen)} killed"
             case cmd.Stop(servers):
@@ -30,10 +33,7 @@ class OnServers:
                 return f"{names(chosen)} stopped"
             case cmd.Restart(servers):
                 chosen = fit(servers, self._parts.view, self._cluster.not_dead)
-                try:
-                    await self._cluster.start_all(chosen)
-                finally:
-                    self._parts.operations.servers_at(self._cluster.addresses)
+                await self._cluster.start_all(chosen)
                 return f"{names(chosen)} restarted"
             case cmd.Pause(servers):
                 chosen = fit(servers, self._parts.view, self._cluster.not_running)

@@ -1,14 +1,15 @@
 """Puts, gets and deletes that people give to the lab, as clients of the cluster (§8).
 
-Each goes straight to the servers' own ports: clients are not part of the network that people
-cut. It has 5 seconds of the cluster's time, however slowly that runs.
+They go through the fabric as what servers say to each other does: there are links between the
+clients and each server, which take no time unless somebody gives them rules. An operation has
+5 seconds of the cluster's time, however slowly that runs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from raft.client import Raft
@@ -55,6 +56,18 @@ class Operation:
         return self.kind is not OperationKind.GET
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """An operation under way; ``was_leader`` if it was sent to one server, which led then."""
+
+    number: int
+    operation: Operation
+    request: bytes
+    raft: Raft
+    was_leader: bool
+    then: Callable[[OperationReturned], None]
+
+
 class Operations:
     """All operations of a lab; any number may be under way at once."""
 
@@ -67,13 +80,16 @@ class Operations:
         self._tasks = tasks
         self._ids = itertools.count(1)
 
-    def servers_at(self, addresses: Mapping[ServerId, str]) -> None:
-        """Reach the servers at these addresses from now on."""
-        for server, address in addresses.items():
-            self._raft.moved(server, address)
+    def begin(
+        self,
+        operation: Operation,
+        raft: Raft | None = None,
+        then: Callable[[OperationReturned], None] = lambda returned: None,
+    ) -> asyncio.Task[str]:
+        """Send an operation off, by ``raft`` if it is given, and call ``then`` when it ended.
 
-    def begin(self, operation: Operation) -> asyncio.Task[str]:
-        """Send an operation off; the task returns in words how it ended. Raises RefusedError."""
+        The task returns in words how. Raises RefusedError.
+        """
         try:
             request = _encode(operation)
         except ValueError as error:
@@ -82,7 +98,8 @@ class Operations:
         was_leader = self._leads(operation.server)
         kind, server = operation.kind, operation.server or LAB
         self._stream.tell(OperationInvoked(number, kind, operation.key, operation.value, server))
-        return self._tasks.create_task(self._perform(number, operation, request, was_leader))
+        begun = _Begun(number, operation, request, raft or self._raft, was_leader, then)
+        return self._tasks.create_task(self._perform(begun))
 
     def _leads(self, server: ServerId | None) -> bool:
         return server is not None and self._stream.view.servers[server].role is Role.LEADER
@@ -94,33 +111,37 @@ class Operations:
         frozen.cancel()
         return task.result() if task.done() else "pending: time stands still"
 
-    async def _perform(
-        self, number: int, operation: Operation, request: bytes, was_leader: bool
-    ) -> str:
+    async def _perform(self, begun: _Begun) -> str:
+        number, operation = begun.number, begun.operation
         if operation.server is None and (leader := self._stream.view.leader) is not None:
             # The lab sees all servers: a client alone might still ask one that was replaced.
-            self._raft.prefer(leader)
-        limit = asyncio.timeout(None)
-        late = asyncio.ensure_future(self._expire(limit))
+            begun.raft.prefer(leader)
         try:
-            if operation.kind is OperationKind.GET:
-                reply = await self._raft.read(request, limit, operation.server)
-            else:
-                reply = await self._raft.propose(request, limit, operation.server)
+            reply = await self._ask(begun)
         except RaftError as error:
             unknown = isinstance(error, OutcomeUnknownError)
             outcome = Outcome.UNKNOWN if unknown else Outcome.FAILED
             detail = printable(str(error))
-            if isinstance(error, NotLeaderError) and was_leader and operation.is_write:
+            if isinstance(error, NotLeaderError) and begun.was_leader and operation.is_write:
                 # It took the command as the leader, and says only now that it leads no longer.
                 detail = "another leader's entry was committed in its place"
             returned = OperationReturned(number, outcome, False, b"", detail)
         else:
             returned = _returned(number, decode_answer(reply))
+        self._stream.tell(returned)
+        begun.then(returned)
+        return _in_words(operation, returned)
+
+    async def _ask(self, begun: _Begun) -> bytes:
+        raft, operation = begun.raft, begun.operation
+        limit = asyncio.timeout(None)
+        late = asyncio.ensure_future(self._expire(limit))
+        try:
+            if operation.kind is OperationKind.GET:
+                return await raft.read(begun.request, limit, operation.server)
+            return await raft.propose(begun.request, limit, operation.server)
         finally:
             late.cancel()
-        self._stream.tell(returned)
-        return _in_words(operation, returned)
 
     async def _expire(self, limit: asyncio.Timeout) -> None:
         await self._time.until(self._time.clock.now() + OPERATION_SECONDS)

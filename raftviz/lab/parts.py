@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from raft.client import Raft
 from raftviz.lab.cluster import Cluster
 from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.fabric import Fabric
@@ -21,8 +24,14 @@ class Parts:
     time: ClusterTime
     fabric: Fabric
     cluster: Cluster
+    raft: Raft
+    """The lab's own client of the cluster."""
     operations: Operations
     stepper: Stepper
+    tasks: asyncio.TaskGroup
+    """Where what goes on beside commands belongs."""
+    connect: Callable[[], Raft]
+    """Makes another client of the cluster, with a session of its own."""
 
     @property
     def view(self) -> ClusterView:

@@ -1,8 +1,9 @@
-"""One server's connection to another, through the fabric.
+"""One connection to a server, of another server or of a client, through the fabric.
 
-The handshake goes through unchanged and undelayed in both directions: the two servers prove
-themselves to each other, and the fabric needs no secret. After it every frame from the caller
-is a message between peers, and the fabric decides when and whether it arrives.
+The handshake goes through unchanged and undelayed in both directions: the two ends prove
+themselves to each other, and the fabric needs no secret. After it every frame from a server is
+a message between peers, every one from a client a request, and every one back to it a reply;
+the fabric decides when and whether it arrives.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from raft.core.messages import Message, ServerId
 from raft.frames import Caller, Preamble
 from raft.printable import printable
 from raft.wire import DecodeError, FrameSplitter, decode
+from raftviz.model.link_rules import CLIENT, LinkId
 
 if TYPE_CHECKING:
     from raftviz.lab.fabric import Fabric
@@ -46,6 +48,8 @@ class Passage(asyncio.Protocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._preamble = b""
         self._handshake_left = HANDSHAKE_FRAMES
+        self._replies = FrameSplitter()
+        self._welcomed = False
         self._in_flight = 0
         self._on_the_way = 0
 
@@ -54,6 +58,19 @@ class Passage(asyncio.Protocol):
         """Both ends are there and have said all that the handshake asks of the caller."""
         both_there = self._caller is not None and self._callee is not None
         return both_there and not self._handshake_left
+
+    @property
+    def is_client(self) -> bool:
+        """A client called."""
+        return self.src == CLIENT
+
+    @property
+    def links(self) -> list[LinkId]:
+        """The links that it is the connection of: a client's is that of both directions."""
+        if self.src is None:
+            return []
+        there = (self.src, self.dst)
+        return [there, (self.dst, self.src)] if self.is_client else [there]
 
     # --- The caller --------------------------------------------------------------------------
 
@@ -93,7 +110,7 @@ class Passage(asyncio.Protocol):
                 end.abort()
 
     def _reject(self, reason: str) -> None:
-        who = "somebody" if self.src is None else f"S{self.src}"
+        who = "somebody" if self.src is None else "a client" if self.is_client else f"S{self.src}"
         self._fabric.warn(
             f"a connection of {who} to the port of S{self.dst} was closed: {printable(reason, 200)}"
         )
@@ -108,6 +125,9 @@ class Passage(asyncio.Protocol):
             raise _MalformedError("it goes on before its Preamble is answered")
         elif self._handshake_left:
             self._pass_handshake(self._callee, raw)
+        elif self.is_client:
+            self.carries_more(raw)
+            self._fabric.relay(self, raw, back=False)
         else:
             self._carry(self.src, raw)
 
@@ -115,18 +135,21 @@ class Passage(asyncio.Protocol):
         """Learn from the Preamble who calls, and dial the server that it wants."""
         assert self._deadline is not None
         preamble = decode(raw)
-        if not isinstance(preamble, Preamble) or preamble.caller is not Caller.PEER:
-            raise _MalformedError("it must begin with the Preamble of a peer")
-        if preamble.dst != self.dst or (preamble.src, self.dst) not in self._fabric.links:
-            raise _MalformedError(f"no link leads from {preamble.src} to {preamble.dst} here")
+        if not isinstance(preamble, Preamble) or preamble.caller is Caller.OBSERVER:
+            raise _MalformedError("it must begin with the Preamble of a peer or a client")
+        src = CLIENT if preamble.caller is Caller.CLIENT else preamble.src
+        is_himself = (src == CLIENT) == (preamble.caller is Caller.CLIENT)
+        known = (src, self.dst) in self._fabric.links
+        if not is_himself or not known or preamble.dst != self.dst:
+            raise _MalformedError(f"no link leads from {src} to {preamble.dst} here")
         self._deadline.cancel()
-        self.src = preamble.src
+        self.src = src
         self._preamble = raw
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     async def _dial(self) -> None:
         """Connect to the server itself; while it is down its callers must dial again."""
-        address = await self._fabric.address(self.dst)
+        address = await self._fabric.address(self)
         if address is None:
             self.abort()
             return
@@ -152,11 +175,16 @@ class Passage(asyncio.Protocol):
             raise _MalformedError(
                 f"a message from {message.src} to {message.dst} is not of this link"
             )
+        self.carries_more(raw)
+        self._fabric.carry(self, message, raw)
+
+    def carries_more(self, raw: bytes, *, back: bool = False) -> None:
+        """Note that one more frame is on its way."""
         self._in_flight += 1
-        self._on_the_way += len(raw)
+        if not back:
+            self._on_the_way += len(raw)
         if self._on_the_way > MAX_ON_THE_WAY and self._caller is not None:
             self._caller.pause_reading()
-        self._fabric.carry(self, message, raw)
 
     # --- The destination ---------------------------------------------------------------------
 
@@ -169,36 +197,51 @@ class Passage(asyncio.Protocol):
             self._pass_handshake(callee, self._preamble)
 
     def answered(self, data: bytes) -> None:
-        """Send the destination's half of the handshake back as it is."""
-        if self._caller is not None:
-            self._caller.write(data)
+        """Send the destination's half of the handshake back as it is, and then its replies."""
+        if not self.is_client:
+            if self._caller is not None:
+                self._caller.write(data)
+            return
+        try:
+            for raw in self._replies.feed(data):
+                self._reply(raw)
+        except DecodeError as error:
+            self._reject(str(error))
+
+    def _reply(self, raw: bytes) -> None:
+        if self._welcomed:
+            self.carries_more(raw, back=True)
+            self._fabric.relay(self, raw, back=True)
+        elif self._caller is not None:
+            self._welcomed = True
+            self._caller.write(raw)
 
     def lost(self) -> None:
         """Lose what was on its way to a destination that is gone; the caller must dial again."""
         self._callee = None
         self._fabric.broken(self)
-        if self._caller is not None:
-            self._caller.abort()
-        else:
+        if self._caller is None:
             self._fabric.closed(self)
+        elif self.is_client:
+            self._caller.close()  # what it was told last still reaches it
+        else:
+            self._caller.abort()
 
-    def deliver(self, raw: bytes) -> bool:
-        """Hand a message to the destination's process; False: it does not take it."""
-        callee = self._callee
+    def deliver(self, raw: bytes, *, back: bool = False) -> bool:
+        """Hand a frame to its destination; False: it does not take it."""
+        end = self._caller if back else self._callee
         takes_it = (
-            callee is not None
-            and not callee.is_closing()
-            and callee.get_write_buffer_size() <= MAX_UNSENT
+            end is not None and not end.is_closing() and end.get_write_buffer_size() <= MAX_UNSENT
         )
-        if callee is not None and takes_it:
-            callee.write(raw)
-        self.forget(raw)
+        if end is not None and takes_it:
+            end.write(raw)
         return takes_it
 
-    def forget(self, raw: bytes) -> None:
-        """Note that a message of this passage is no longer on its way."""
+    def forget(self, raw: bytes, *, back: bool = False) -> None:
+        """Note that a frame of this passage is no longer on its way."""
         self._in_flight -= 1
-        self._on_the_way -= len(raw)
+        if not back:
+            self._on_the_way -= len(raw)
         if self._caller is None:
             self._leave_when_empty()
         elif self._on_the_way <= MAX_ON_THE_WAY:

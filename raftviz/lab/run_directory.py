@@ -19,6 +19,7 @@ MAX_SOCKET_PATH = 103
 """Bytes of the longest path that a socket can have on every system."""
 _PREFIX = "raftviz-"
 _LOCK = "lock"
+_SOCKET = "viewers.sock"
 
 
 class RunDirectory:
@@ -43,7 +44,7 @@ class RunDirectory:
     @property
     def socket(self) -> Path:
         """Where viewers attach."""
-        return self.path / "viewers.sock"
+        return self.path / _SOCKET
 
     def server_directory(self, server: int) -> Path:
         """Return (and create) the directory of one server."""
@@ -62,6 +63,17 @@ def remove_stale() -> None:
     for path in Path(tempfile.gettempdir()).glob(_PREFIX + "*"):
         if _is_ours(path) and _is_abandoned(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def running() -> dict[str, Path]:
+    """Return the labs of this user that run, by name, and where viewers attach to each."""
+    found = sorted(Path(tempfile.gettempdir()).glob(_PREFIX + "*"))
+    sockets = {path.name.removeprefix(_PREFIX): path / _SOCKET for path in found if _is_live(path)}
+    return {name: socket for name, socket in sockets.items() if socket.exists()}
+
+
+def _is_live(path: Path) -> bool:
+    return _is_ours(path) and (path / _LOCK).exists() and not _is_abandoned(path)
 
 
 def _is_ours(path: Path) -> bool:

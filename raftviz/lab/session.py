@@ -13,7 +13,10 @@ from collections.abc import Awaitable
 from raftviz import commands as cmd
 from raftviz.lab.api import Answer
 from raftviz.lab.on_clients import OnClients
+from raftviz.lab.on_goings_on import OnChaos, OnLoad
 from raftviz.lab.on_machines import OnMachines
+from raftviz.lab.on_members import OnMembers
+from raftviz.lab.on_messages import OnMessages
 from raftviz.lab.on_network import OnNetwork
 from raftviz.lab.on_rules import OnRules
 from raftviz.lab.on_servers import OnServers
@@ -35,8 +38,12 @@ class Session:
         self._servers = OnServers(parts)
         self._machines = OnMachines(parts)
         self._rules = OnRules(parts)
+        self._members = OnMembers(parts)
         self._network = OnNetwork(parts)
+        self._messages = OnMessages(parts)
         self._clients = OnClients(parts)
+        self._load = OnLoad(parts)
+        self._chaos = OnChaos(parts, self.carry_out)
         self._time = OnTime(parts)
         self._turn = asyncio.Lock()
 
@@ -62,10 +69,18 @@ class Session:
             return await self._machines.carry_out(command)
         if isinstance(command, cmd.RuleCommand):
             return await self._rules.carry_out(command)
+        if isinstance(command, cmd.MemberCommand):
+            return await self._members.carry_out(command)
         if isinstance(command, cmd.NetworkCommand):
             return await self._network.carry_out(command)
+        if isinstance(command, cmd.MessageCommand):
+            return await self._messages.carry_out(command)
         if isinstance(command, cmd.ClientCommand):
             return self._clients.carry_out(command)
+        if isinstance(command, cmd.LoadCommand):
+            return await self._load.carry_out(command)
+        if isinstance(command, cmd.ChaosCommand):
+            return self._chaos.carry_out(command)
         if isinstance(command, cmd.TimeCommand):
             return await self._time.carry_out(command)
         name = type(command).__name__.lower()

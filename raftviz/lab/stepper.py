@@ -8,6 +8,8 @@ the stream before the step is over, and nothing else happens in between.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Collection
+from functools import partial
 
 from raft.core.events import TimerKind
 from raft.core.messages import (
@@ -21,12 +23,15 @@ from raft.core.messages import (
     ServerId,
 )
 from raft.frames import FireTimer
+from raftviz.commands import Due
 from raftviz.lab.cluster import Cluster
 from raftviz.lab.cluster_time import ClusterTime
-from raftviz.lab.fabric import Fabric, Flight
+from raftviz.lab.fabric import Fabric
 from raftviz.lab.stream import Stream
+from raftviz.lab.traffic import Flight
 from raftviz.lab.who import RefusedError
 from raftviz.model.events import Warned
+from raftviz.model.link_rules import CLIENT
 from raftviz.model.view import ServerView
 
 SETTLE_SECONDS = 10.0
@@ -42,39 +47,68 @@ class Stepper:
         self._cluster = cluster
         self._stream = stream
 
-    async def step(self) -> str:
-        """Let the next due thing happen; return in words what it was. Raises RefusedError."""
-        message = self._fabric.next_due()
-        timer = self._next_timer()
-        if message is not None and (timer is None or message.due <= timer.timer_deadline):
-            what = self._deliver(message)
-        elif timer is not None:
-            what = self._fire(timer)
-        else:
-            raise RefusedError("nothing is due: no message is under way, and no server has a timer")
+    async def step(self, due: Due = Due.ANY, at: Collection[ServerId] | None = None) -> str:
+        """Let the next due thing happen: of this sort, at these servers.
+
+        Returns in words what it was. Raises RefusedError if nothing such is due.
+        """
+        _, let_happen = self._next(due, at)
+        what = let_happen()
         await self.settle()
         return what
 
-    def _next_timer(self) -> ServerView | None:
+    def next_moment(self) -> float | None:
+        """Return when the next thing is due (virtual seconds), None if nothing is."""
+        try:
+            return self._next(Due.ANY, None)[0]
+        except RefusedError:
+            return None
+
+    def _next(self, due: Due, at: Collection[ServerId] | None) -> tuple[float, Callable[[], str]]:
+        """Return when the next thing is due, and how to let it happen."""
+        message = None if due is Due.TIMER else self._next_message(at)
+        timer = None if due is Due.MESSAGE else self._next_timer(at)
+        if message is not None and (timer is None or message.due <= timer.timer_deadline):
+            return message.due, partial(self._deliver, message)
+        if timer is not None:
+            return timer.timer_deadline, partial(self._fire, timer)
+        if due is Due.MESSAGE:
+            raise RefusedError("no message is under way" + ("" if at is None else " there"))
+        if due is Due.TIMER:
+            raise RefusedError("no server there has a timer" if at else "no server has a timer")
+        raise RefusedError("nothing is due: no message is under way, and no server has a timer")
+
+    def _next_message(self, at: Collection[ServerId] | None) -> Flight | None:
+        traffic = self._fabric.traffic
+        return traffic.next_due() if at is None else traffic.next_due(lambda f: f.dst in at)
+
+    def _next_timer(self, at: Collection[ServerId] | None) -> ServerView | None:
         armed = [
             server
             for server in self._stream.view.servers.values()
             if server.alive and not server.paused and server.timer_kind is not None
+            if at is None or server.id in at
         ]
         return min(armed, key=lambda server: (server.timer_deadline, server.id), default=None)
 
     def _deliver(self, flight: Flight) -> str:
         self._time.advance(flight.due)
-        arrived = self._fabric.deliver(flight)
-        reached = f"{name_message(flight.message)} reached S{flight.dst}"
+        arrived = self._fabric.traffic.deliver(flight)
+        name = name_flight(flight)
+        if flight.dst == CLIENT:
+            return f"{name} reached the client" if arrived else f"{name} was lost: nobody waits"
         if not arrived:
-            return f"{name_message(flight.message)} was lost: S{flight.dst} does not take it"
+            return f"{name} was lost: S{flight.dst} does not take it"
         if self._cluster.is_paused(flight.dst):
-            return f"{reached}, which will read it when it is resumed"
-        return reached
+            return f"{name} reached S{flight.dst}, which will read it when it is resumed"
+        return f"{name} reached S{flight.dst}"
 
     def _fire(self, server: ServerView) -> str:
         self._time.advance(server.timer_deadline)
+        return self.fire(server)
+
+    def fire(self, server: ServerView) -> str:
+        """Let a server's timer run out, due or not; return in words which it was."""
         self._cluster.control(server.id, FireTimer())
         kind = "heartbeat" if server.timer_kind is TimerKind.HEARTBEAT else "election"
         return f"S{server.id}'s {kind} timer fired"
@@ -100,18 +134,31 @@ class Stepper:
         return sent, dict(self._fabric.received)
 
 
+def name_flight(flight: Flight) -> str:
+    """Return what is in flight, by its sender: ``S2's heartbeat``."""
+    if flight.message is not None:
+        return name_message(flight.message)
+    owner = "the client's" if flight.src == CLIENT else f"S{flight.src}'s"
+    return f"{owner} {flight.kind}"
+
+
 def name_message(message: Message) -> str:
     """Return what a message is, by its sender: ``S2's heartbeat``."""
+    return f"S{message.src}'s {_name(message)}"
+
+
+def _name(message: Message) -> str:
     match message:
         case RequestVote():
-            what = "request for a vote"
+            return "request for a vote"
         case RequestVoteReply():
-            what = "vote" if isinstance(message.outcome, Granted) else "refusal of a vote"
-        case AppendEntries():
-            count = len(message.entries)
-            what = f"AppendEntries with {count} {'entry' if count == 1 else 'entries'}"
-            what = what if count else "heartbeat"
+            return "vote" if isinstance(message.outcome, Granted) else "refusal of a vote"
+        case AppendEntries(entries=()):
+            return "heartbeat"
+        case AppendEntries(entries=entries):
+            count = len(entries)
+            return f"AppendEntries with {count} {'entry' if count == 1 else 'entries'}"
         case AppendEntriesReply():
             accepted = isinstance(message.outcome, Appended)
-            what = "acknowledgement" if accepted else "refusal of entries"
-    return f"S{message.src}'s {what}"
+            return "acknowledgement" if accepted else "refusal of entries"
+    return type(message).__name__

@@ -21,6 +21,8 @@ class Stream:
         self.view = ClusterView()
         self.listener: Callable[[Event], None] = lambda event: None
         """Called with each event right after the view has taken it in."""
+        self.watchers: set[Callable[[], None]] = set()
+        """Called after each event that is in the view and with the listener."""
         self._clock = clock
         self._sequence = 0
 
@@ -34,3 +36,5 @@ class Stream:
         event = Event(self._sequence, virtual, monotonic, source, what)
         self.view.apply(event)
         self.listener(event)
+        for look in tuple(self.watchers):
+            look()

@@ -97,6 +97,8 @@ class Supervisor:
         self._seed = seed
         self._run = run
         self._starts: dict[ServerId, int] = {}
+        self.joining: set[ServerId] = set()
+        """Servers that did not found the cluster: they joined it, or will."""
 
     def data_of(self, server: ServerId) -> Path:
         """Return the directory in which a server keeps what it must not forget."""
@@ -148,10 +150,15 @@ class Supervisor:
         low, high = options.election_timeout
         command = [sys.executable, "-P", "-m", "raft", "serve", "--attended"]
         command += ["--id", str(server), "--cluster", CLUSTER, "--listen", "127.0.0.1:0"]
-        for peer, address in peers.items():
-            if peer != server:
-                command += ["--peer", f"{peer}={address}"]
-        command += ["--advertise", peers[server], "--no-pre-vote", "--no-check-quorum"]
+        for founder in range(1, options.servers + 1) if server not in self.joining else ():
+            # Of those who joined later the cluster's configuration tells.
+            if founder != server and (address := peers.get(ServerId(founder))) is not None:
+                command += ["--peer", f"{founder}={address}"]
+        command += ["--join"] if server in self.joining else []
+        command += ["--advertise", peers[server]]
+        command += [] if options.pre_vote else ["--no-pre-vote"]
+        command += [] if options.check_quorum else ["--no-check-quorum"]
+        command += ["--append-bytes", "1"] if options.one_entry else []
         command += ["--data", str(self.data_of(server))]
         command += ["--secret-file", str(self._run.secret_file)]
         command += ["--election-timeout", f"{low:.6f}s..{high:.6f}s"]

@@ -31,6 +31,7 @@ MAX_UNSENT = 32 * 1024 * 1024
 """A viewer that leaves more than this many bytes unread is let go."""
 LATE_SECONDS = 2.0
 """Real seconds that a viewer may be behind before that is said, and ended if it can be."""
+WATCHING = "you only watch this laboratory; to give commands, attach to it"
 MAX_COMMANDS = 64
 """Commands of one viewer that may be under way at once."""
 
@@ -118,7 +119,7 @@ class _Viewer(asyncio.Protocol):
         self._viewers = viewers
         self._splitter = FrameSplitter()
         self._transport: asyncio.Transport | None = None
-        self._is_attached = False
+        self._is_attached = self._watches = False
         self._outbox: list[bytes] = []
         self._lag = Lag()
         self._is_late = False
@@ -147,21 +148,24 @@ class _Viewer(asyncio.Protocol):
 
     def _take(self, frame: ViewerFrame) -> None:
         match frame:
-            case Attach(owner) if not self._is_attached:
-                self._attach(owner)
+            case Attach() if not self._is_attached:
+                self._attach(frame)
             case CommandRequest() if self._is_attached:
                 self._begin(frame)
             case _:
                 raise DecodeError(f"{type(frame).__name__} has no place here")
 
-    def _attach(self, owner: bool) -> None:
+    def _attach(self, attach: Attach) -> None:
         self._is_attached = True
-        self.owner = owner
+        self.owner, self._watches = attach.owner, attach.watching
         for event in self._viewers.stream.view.as_events():
             self.queue(encode_frame(event))
         self._viewers.attached(self)
 
     def _begin(self, request: CommandRequest) -> None:
+        if self._watches:
+            self.queue(encode_frame(CommandAnswer(request.id, False, WATCHING)))
+            return
         if len(self._commands) >= MAX_COMMANDS:
             text = f"{MAX_COMMANDS} commands are under way; wait for one of them to end"
             self.queue(encode_frame(CommandAnswer(request.id, False, text)))

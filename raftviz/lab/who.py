@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from raft.core.events import Role
 from raft.core.messages import ServerId
 from raftviz.commands import Servers, Who
+from raftviz.model.link_rules import CLIENT
+from raftviz.model.link_words import end_text
 from raftviz.model.view import ClusterView
 
 
@@ -29,7 +31,7 @@ def resolve(servers: Servers, view: ClusterView) -> tuple[ServerId, ...]:
             campaigning = {Role.CANDIDATE, Role.PRE_CANDIDATE}
             return _in_role(campaigning, "there is no candidate at the moment", view)
     for server in servers:
-        if server not in view.servers:
+        if server not in view.servers and server != CLIENT:
             raise RefusedError(f"there is no S{server}; the servers are {names(view.servers)}")
     return tuple(dict.fromkeys(servers))
 
@@ -52,7 +54,7 @@ def fit(
 
 def names(servers: Iterable[ServerId]) -> str:
     """Return ``S1, S2 and S3``."""
-    *others, last = [f"S{server}" for server in servers]
+    *others, last = map(end_text, servers)
     return f"{', '.join(others)} and {last}" if others else last
 
 

@@ -19,7 +19,7 @@ from raftviz.command.text import format_duration, format_rate, format_servers
 from raftviz.lab.api import Lab
 from raftviz.lesson.lesson import Lesson, Step
 from raftviz.model.conditions import Condition, ConditionError, variables
-from raftviz.model.view import ClusterView
+from raftviz.model.view import ClusterView, LinkView
 
 WHOLE_WITHIN = 10.0
 """Seconds of cluster time in which a whole cluster must have elected and repaired its logs."""
@@ -156,9 +156,12 @@ class LessonRun:
 
     def _mending(self, delay: float) -> Iterator[str]:
         """Yield the commands that undo what the view shows to be broken."""
-        links, servers = self._view.links.values(), self._view.servers.values()
-        if any(link.cut for link in links):
+        view = self._view
+        links, servers = view.links.values(), view.servers.values()
+        if view.client_links or any(link != LinkView(delay=link.delay) for link in links):
             yield "heal all"
+        if view.held:
+            yield "release all"
         if any(link.delay != delay for link in links):
             yield f"delay {format_duration(delay)}"
         if paused := tuple(server.id for server in servers if server.paused):

@@ -8,7 +8,7 @@ Folding a stream from its beginning gives the state of everything at any moment.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from raft.core.events import CoreEvent
 from raft.core.messages import Message, ServerId
@@ -24,6 +24,7 @@ from raftviz.model.faults import RuleMended as RuleMended
 from raftviz.model.faults import ServerAdded as ServerAdded
 from raftviz.model.faults import ServerClockChanged as ServerClockChanged
 from raftviz.model.faults import ServerRemoved as ServerRemoved
+from raftviz.model.link_rules import Distribution, LinkRules
 
 # --- The lab and its clock -------------------------------------------------------------------
 
@@ -110,6 +111,10 @@ class DropReason(enum.IntEnum):
     LINK_CUT = 0
     SERVER_DOWN = 1
     BY_HAND = 2
+    LOSS = 3
+    """The link loses a share of its messages, and this was one of them."""
+    LINK_RESET = 4
+    """The connection that it was on was broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,16 +142,77 @@ class MessageDropped:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkChanged:
-    """The rules of one direction of a link from here on; ``delay`` is in virtual seconds.
+class MessageDuplicated:
+    """A message is under way once more, as ``copy_id``, due (virtual seconds) at its receiver."""
 
-    What is on the link now arrives ``delay`` from now at the latest.
+    message_id: int
+    copy_id: int
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class MessageHeld:
+    """A message waits, however long, until it is released, delivered or dropped."""
+
+    message_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRescheduled:
+    """A message arrives at ``due`` (virtual seconds): it was released, or its link got faster."""
+
+    message_id: int
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSent:
+    """A client's request left for a server, or a reply for the client (the end that is 0).
+
+    Only links between clients and servers that have rules of their own tell of what is on them;
+    on the others it takes no time. What becomes of it is told as of a message.
+    """
+
+    message_id: int
+    src: ServerId
+    dst: ServerId
+    kind: str
+    due: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChanged:
+    """The rules of one direction of a link from here on (see ``LinkRules``).
+
+    Without ``kind`` they are those of every message, and kinds have none of their own any more;
+    with it they are those of this one kind, by the name of the paper.
     """
 
     src: ServerId
     dst: ServerId
     cut: bool
     delay: float
+    stalled: bool = False
+    reset: bool = False
+    held: bool = False
+    jitter: float = 0.0
+    distribution: Distribution = Distribution.UNIFORM
+    loss: float = 0.0
+    duplication: float = 0.0
+    reordering: float = 0.0
+    bandwidth: float = 0.0
+    kind: str = ""
+
+    @property
+    def rules(self) -> LinkRules:
+        """The rules themselves."""
+        return LinkRules(*(getattr(self, field.name) for field in fields(LinkRules)))
+
+
+def link_changed(src: ServerId, dst: ServerId, rules: LinkRules, kind: str = "") -> LinkChanged:
+    """Return the event that tells of these rules."""
+    told = {field.name: getattr(rules, field.name) for field in fields(LinkRules)}
+    return LinkChanged(src, dst, kind=kind, **told)
 
 
 # --- Clients of the lab ----------------------------------------------------------------------
@@ -204,6 +270,10 @@ Happening = (
     | MessageSent
     | MessageDelivered
     | MessageDropped
+    | MessageDuplicated
+    | MessageHeld
+    | MessageRescheduled
+    | RequestSent
     | LinkChanged
     | OperationInvoked
     | OperationReturned

@@ -25,7 +25,7 @@ LAB = ServerId(0)
 Prefix = Callable[[Index, Term], Sequence[Entry]]
 """Returns all entries up to one with this index and term; none unless all are known."""
 
-_NO_MEMBERS = core.ConfigurationChanged(Index(0), (), (), ())
+NO_MEMBERS = core.ConfigurationChanged(Index(0), (), (), ())
 
 
 def unknown(index: Index, term: Term) -> Sequence[Entry]:
@@ -61,7 +61,7 @@ class ServerView:
     """The term of the last entry before all those that are known; 0 if there is none."""
     snapshot: tuple[Index, Term] | None = None
     """The last entry that its snapshot stands for."""
-    configuration: core.ConfigurationChanged = _NO_MEMBERS
+    configuration: core.ConfigurationChanged = NO_MEMBERS
     """Who belongs to the cluster, by the newest configuration in its log."""
 
     role: core.Role = core.Role.FOLLOWER

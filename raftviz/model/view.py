@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
-from raft.core.events import Role
+from raft.core.events import ConfigurationChanged, Role
 from raft.core.messages import Entry, Index, Message, ServerId, Term
 from raftviz.model import events as ev
-from raftviz.model.server_view import LAB
+from raftviz.model.link_rules import CLIENT, LinkRules
+from raftviz.model.server_view import LAB, NO_MEMBERS
 from raftviz.model.server_view import ServerView as ServerView
 
 OPERATIONS_KEPT = 500
@@ -38,21 +39,35 @@ class ClockView:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkView:
-    """One direction between two servers; ``delay`` is in virtual seconds."""
+class LinkView(LinkRules):
+    """One direction of a link: its rules, and those of kinds of messages that have their own."""
 
-    cut: bool = False
-    delay: float = 0.0
+    kinds: tuple[tuple[str, LinkRules], ...] = ()
+    """By the kinds' names, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A message on its way: it left at ``sent`` and is ``due`` (virtual seconds)."""
+    """A message on its way: it left at ``sent`` and is ``due`` (virtual seconds) unless held."""
 
     message_id: int
     message: Message
     sent: float
     due: float
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFlight:
+    """A request or a reply between a client and a server on its way, as a ``Flight`` is."""
+
+    message_id: int
+    src: ServerId
+    dst: ServerId
+    kind: str
+    sent: float
+    due: float
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +108,12 @@ class ClusterView:
     servers: dict[ServerId, ServerView] = field(default_factory=dict)
     links: dict[tuple[ServerId, ServerId], LinkView] = field(default_factory=dict)
     """Both directions between any two servers, by (source, destination)."""
+    client_links: dict[tuple[ServerId, ServerId], LinkView] = field(default_factory=dict)
+    """Those directions between clients and servers that have rules."""
     flights: dict[int, Flight] = field(default_factory=dict)
     """The messages on their way, by their id."""
+    requests: dict[int, RequestFlight] = field(default_factory=dict)
+    """What is on its way on ``client_links``, by its id."""
     clock: ClockView = ClockView()
     operations: list[OperationView] = field(default_factory=list)
     """The newest ones, oldest first."""
@@ -125,6 +144,14 @@ class ClusterView:
         return max(leaders, key=lambda server: server.term).id if leaders else None
 
     @property
+    def configuration(self) -> ConfigurationChanged:
+        """Who belongs to the cluster, as the leader knows it, or else the newest that is known."""
+        if self.leader is not None:
+            return self.servers[self.leader].configuration
+        known = (server.configuration for server in self.servers.values())
+        return max(known, key=lambda one: one.index, default=NO_MEMBERS)
+
+    @property
     def term(self) -> Term:
         """The highest term that any server has reached, dead or alive."""
         return max((server.term for server in self.servers.values()), default=Term(0))
@@ -138,6 +165,12 @@ class ClusterView:
     def broken(self) -> dict[ServerId, tuple[str, ...]]:
         """The servers that break rules on purpose, each with which."""
         return {server.id: server.broken for server in self.servers.values() if server.broken}
+
+    @property
+    def held(self) -> list[int]:
+        """The numbers of messages, requests and replies that wait to be released."""
+        held = [number for number, flight in self.flights.items() if flight.held]
+        return held + [number for number, request in self.requests.items() if request.held]
 
     def flight(self, message_id: int) -> Flight | None:
         """Return a message that is on its way or landed recently."""
@@ -181,13 +214,19 @@ class ClusterView:
         )
         clock = self.clock
         yield LAB, ev.ClockChanged(clock.virtual, clock.monotonic, clock.rate), None
-        for (src, dst), link in self.links.items():
-            yield LAB, ev.LinkChanged(src, dst, link.cut, link.delay), None
+        for (src, dst), link in (*self.links.items(), *self.client_links.items()):
+            for kind, rules in (("", link), *link.kinds):
+                yield LAB, ev.link_changed(src, dst, rules, kind), None
         for server in self.servers.values():
             for source, what in server.told():
                 yield source, what, None
         for flight in self.flights.values():
             yield LAB, ev.MessageSent(flight.message_id, flight.message, flight.due), flight.sent
+        for one in self.requests.values():
+            sent = ev.RequestSent(one.message_id, one.src, one.dst, one.kind, one.due)
+            yield LAB, sent, one.sent
+        for number in self.held:
+            yield LAB, ev.MessageHeld(number), None
         for op in self.operations:
             yield (
                 LAB,
@@ -232,7 +271,8 @@ class ClusterView:
         self.cluster = what.cluster
         self.servers = {server: ServerView(server) for server in what.servers}
         self.links = {(a, b): LinkView() for a in what.servers for b in what.servers if a != b}
-        self.flights, self.operations = {}, []
+        self.client_links = {}
+        self.flights, self.requests, self.operations = {}, {}, []
         self.load, self.measured, self.chaos = "", None, ""
         self.clock = ClockView()
         self.election_timeout_min = what.election_timeout_min
@@ -262,6 +302,8 @@ class ClusterView:
     def _server_removed(self, event: ev.Event, what: ev.ServerRemoved) -> None:
         self.servers.pop(what.server, None)
         self.links = {link: known for link, known in self.links.items() if what.server not in link}
+        for link in ((CLIENT, what.server), (what.server, CLIENT)):
+            self.client_links.pop(link, None)
 
     def _load_changed(self, event: ev.Event, what: ev.LoadChanged) -> None:
         self.load, self.measured = what.text, None
@@ -273,17 +315,43 @@ class ClusterView:
         self.chaos = what.text
 
     def _link_changed(self, event: ev.Event, what: ev.LinkChanged) -> None:
-        if (what.src, what.dst) in self.links:
-            self.links[what.src, what.dst] = LinkView(what.cut, what.delay)
-        latest = event.virtual_time + what.delay  # a shorter delay hastens what is on the link
-        for flight in list(self.flights.values()):
-            link = (flight.message.src, flight.message.dst)
-            if link == (what.src, what.dst) and flight.due > latest:
-                self.flights[flight.message_id] = replace(flight, due=latest)
+        link = (what.src, what.dst)
+        if link in self.links:
+            self.links[link] = _ruled(self.links[link], what)
+        elif CLIENT in link:
+            ruled = _ruled(self.client_links.pop(link, LinkView()), what)
+            if ruled != LinkView():
+                self.client_links[link] = ruled
 
     def _message_sent(self, event: ev.Event, what: ev.MessageSent) -> None:
         flight = Flight(what.message_id, what.message, event.virtual_time, what.due)
         self.flights[what.message_id] = flight
+
+    def _message_duplicated(self, event: ev.Event, what: ev.MessageDuplicated) -> None:
+        sent, due = event.virtual_time, what.due
+        if (flight := self.flights.get(what.message_id)) is not None:
+            copy = Flight(what.copy_id, flight.message, sent, due)
+            self.flights[what.copy_id] = copy
+        elif (request := self.requests.get(what.message_id)) is not None:
+            again = replace(request, message_id=what.copy_id, sent=sent, due=due, held=False)
+            self.requests[what.copy_id] = again
+
+    def _message_held(self, event: ev.Event, what: ev.MessageHeld) -> None:
+        self._change_flight(what.message_id, held=True)
+
+    def _message_rescheduled(self, event: ev.Event, what: ev.MessageRescheduled) -> None:
+        self._change_flight(what.message_id, held=False, due=what.due)
+
+    def _change_flight(self, message_id: int, **changes: Any) -> None:
+        if message_id in self.flights:
+            self.flights[message_id] = replace(self.flights[message_id], **changes)
+        elif message_id in self.requests:
+            self.requests[message_id] = replace(self.requests[message_id], **changes)
+
+    def _request_sent(self, event: ev.Event, what: ev.RequestSent) -> None:
+        self.requests[what.message_id] = RequestFlight(
+            what.message_id, what.src, what.dst, what.kind, event.virtual_time, what.due
+        )
 
     def _message_delivered(self, event: ev.Event, what: ev.MessageDelivered) -> None:
         self._land(what.message_id, event.virtual_time, None)
@@ -294,6 +362,8 @@ class ClusterView:
     def _land(self, message_id: int, at: float, lost: ev.DropReason | None) -> None:
         if (flight := self.flights.pop(message_id, None)) is not None:
             self.recent.append(Landed(flight, at, lost))
+        else:
+            self.requests.pop(message_id, None)
 
     def _operation_invoked(self, event: ev.Event, what: ev.OperationInvoked) -> None:
         self.operations.append(
@@ -322,6 +392,13 @@ class ClusterView:
         )
 
 
+def _ruled(link: LinkView, what: ev.LinkChanged) -> LinkView:
+    if not what.kind:
+        return LinkView(*astuple(what.rules))
+    kinds = {**dict(link.kinds), what.kind: what.rules}
+    return replace(link, kinds=tuple(sorted(kinds.items(), key=lambda own: own[0])))
+
+
 _OfProcess = (
     ev.ServerSpawned
     | ev.ServerExited
@@ -348,6 +425,10 @@ _OF_LAB: dict[type, Callable[[ClusterView, ev.Event, Any], None]] = {
     ev.LoadChanged: ClusterView._load_changed,
     ev.LoadMeasured: ClusterView._load_measured,
     ev.ChaosChanged: ClusterView._chaos_changed,
+    ev.MessageDuplicated: ClusterView._message_duplicated,
+    ev.MessageHeld: ClusterView._message_held,
+    ev.MessageRescheduled: ClusterView._message_rescheduled,
+    ev.RequestSent: ClusterView._request_sent,
     ev.LinkChanged: ClusterView._link_changed,
     ev.MessageSent: ClusterView._message_sent,
     ev.MessageDelivered: ClusterView._message_delivered,

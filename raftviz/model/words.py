@@ -40,6 +40,7 @@ from raft.frames import ObservationsLost, ServerState
 from raft.printable import printable
 from raftviz.model import events as ev
 from raftviz.model import fault_words, faults
+from raftviz.model.link_words import describe_link, end_text
 from raftviz.model.machine import command_text as command_text
 from raftviz.model.machine import members_text
 from raftviz.model.view import ClusterView, OperationView, ServerView
@@ -114,12 +115,12 @@ def kind_of(message: Message) -> MessageKind:
 def noteworthy(event: ev.Event, view: ClusterView | None = None) -> bool:
     """Tell the story (elections, entries, commits, faults, refusals) from the routine.
 
-    Whether the loss of a message is part of it can only be told with the view.
+    Whether the loss of a message, or its doubling, is part of it can only be told with the view.
     """
     match event.what:
         case ev.MessageSent(message=message):
             return kind_of(message) in _TOLD
-        case ev.MessageDropped(message_id):
+        case ev.MessageDropped(message_id) | ev.MessageDuplicated(message_id):
             flight = view.flight(message_id) if view else None
             return flight is not None and kind_of(flight.message) not in _ROUTINE
     return isinstance(event.what, _STORY)
@@ -169,8 +170,14 @@ def describe(event: ev.Event, view: ClusterView | None = None) -> str:
     view = view or ClusterView()
     what = event.what
     match what:
-        case ev.MessageSent() | ev.MessageDelivered() | ev.MessageDropped() | ev.LinkChanged():
-            return _of_network(what, view)
+        case ev.MessageSent() | ev.MessageDelivered() | ev.MessageDropped():
+            return _of_message(what, view)
+        case ev.MessageDuplicated() | ev.MessageHeld() | ev.MessageRescheduled():
+            return _of_handled(what, view)
+        case ev.RequestSent(src=src, dst=dst, kind=kind):
+            return f"{end_text(src)} → {end_text(dst)}  {printable(kind, SHORT)}"
+        case ev.LinkChanged():
+            return describe_link(what, view)
         case ev.OperationInvoked() | ev.OperationReturned():
             return _of_client(what, view)
         case ev.ServerSpawned() | ev.ServerExited() | ev.ServerPaused() | ev.ServerResumed():
@@ -201,7 +208,8 @@ def _of_lab(
         case ev.ClockChanged(rate=rate):
             return "time runs in real time" if rate == 1 else f"time runs at {rate:g} of real time"
         case ev.CommandGiven(text, ok, answer):
-            result = printable(answer, LONG) if ok else f"refused: {printable(answer, LONG)}"
+            said = printable(answer.replace("\n", "; "), LONG)
+            result = said if ok else f"refused: {said}"
             return f"» {printable(text, LONG)}: {result}"
         case ev.Warned(text):
             return f"warning: {printable(text, LONG)}"
@@ -224,9 +232,8 @@ def _of_process(
             return f"{me} goes on (SIGCONT): to itself, no time has passed"
 
 
-def _of_network(
-    what: ev.MessageSent | ev.MessageDelivered | ev.MessageDropped | ev.LinkChanged,
-    view: ClusterView,
+def _of_message(
+    what: ev.MessageSent | ev.MessageDelivered | ev.MessageDropped, view: ClusterView
 ) -> str:
     match what:
         case ev.MessageSent(message=message):
@@ -235,19 +242,34 @@ def _of_network(
             return f"arrived: {_message_line_of(message_id, view)}"
         case ev.MessageDropped(message_id, reason):
             return f"lost, {_LOST[reason]}: {_message_line_of(message_id, view)}"
-        case ev.LinkChanged(src, dst, cut, delay):
-            state = "is cut" if cut else f"is open, {duration_text(delay)} long"
-            return f"the link S{src} → S{dst} {state}"
+
+
+def _of_handled(
+    what: ev.MessageDuplicated | ev.MessageHeld | ev.MessageRescheduled, view: ClusterView
+) -> str:
+    line = _message_line_of(what.message_id, view)
+    match what:
+        case ev.MessageDuplicated(copy_id=copy):
+            return f"sent once more, as #{copy}: {line}"
+        case ev.MessageHeld():
+            return f"held: {line}"
+        case ev.MessageRescheduled(due=due):
+            return f"due at {clock_text(due)}: {line}"
 
 
 _LOST = {
     ev.DropReason.LINK_CUT: "the link is cut",
     ev.DropReason.SERVER_DOWN: "nobody was there to take it",
     ev.DropReason.BY_HAND: "dropped by hand",
+    ev.DropReason.LOSS: "by the share of messages that its link loses",
+    ev.DropReason.LINK_RESET: "its connection was broken",
 }
 
 
 def _message_line_of(message_id: int, view: ClusterView) -> str:
+    if (request := view.requests.get(message_id)) is not None:
+        ends = f"{end_text(request.src)} → {end_text(request.dst)}"
+        return f"{ends}  {printable(request.kind, SHORT)}"
     flight = view.flight(message_id)
     return message_line(flight.message) if flight else f"message {message_id}"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from raft.printable import printable
 from raftviz.lab.api import LabClient, LabError, LabOptions
@@ -36,11 +37,16 @@ def run(options: LabOptions, lesson: str | None = None) -> int:
             print(printable(str(error)), file=sys.stderr)
             return 2
         options = replace(options, servers=found.servers)
-    return asyncio.run(_explore(options, found))
+    return asyncio.run(_explore(LabClient.spawn(options), found))
 
 
-async def _explore(options: LabOptions, lesson: Lesson | None) -> int:
-    lab = asyncio.create_task(LabClient.spawn(options))
+def attach(socket: Path, *, watching: bool = False) -> int:
+    """Show a laboratory that somebody else started, as ``run`` does; it goes on without us."""
+    return asyncio.run(_explore(LabClient.attach(socket, watching=watching), None))
+
+
+async def _explore(start: Coroutine[Any, Any, LabClient], lesson: Lesson | None) -> int:
+    lab = asyncio.create_task(start)
     # Its process starts before the screen is loaded: both take a while, and at the same time.
     await asyncio.sleep(0)
     from raftviz.tui.explorer import Explorer

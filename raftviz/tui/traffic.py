@@ -225,17 +225,20 @@ def afterglow(look: Look, rate: float) -> float:
 
 
 def progress(flight: Flight, virtual: float) -> float:
-    """Return how far a message has come at a virtual time, from 0 to 1 (it may wait there)."""
-    duration = flight.due - flight.sent
+    """Return how far a message has come at a virtual time, from 0 to 1 (it may wait there).
+
+    One that is held waits half-way, where all can see it.
+    """
+    duration, most = flight.due - flight.sent, 0.5 if flight.held else 1.0
     if duration <= 0:
-        return 1.0
-    return min(max((virtual - flight.sent) / duration, 0.0), 1.0)
+        return most
+    return min(max((virtual - flight.sent) / duration, 0.0), most)
 
 
 def next_due(view: ClusterView) -> tuple[float, Flight | ServerId] | None:
     """Return what a step would do next and when it is due, None when nothing ever is."""
     due: list[tuple[float, Flight | ServerId]] = [
-        (flight.due, flight) for flight in view.flights.values()
+        (flight.due, flight) for flight in view.flights.values() if not flight.held
     ]
     due += [
         (server.timer_deadline, server.id)

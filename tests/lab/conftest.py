@@ -64,6 +64,11 @@ class WatchedLab:
                 self._news.clear()
                 await self._news.wait()
 
+    async def until_ended(self):
+        """Wait until the laboratory has ended by itself."""
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.shield(self._pump)
+
     async def leader(self, among=None):
         """Wait until somebody leads and a majority of the live servers follow; return who."""
         await self.until(lambda view: _settled(view, among))

@@ -97,7 +97,7 @@ class Net:
 
     def run_from(self, virtual, rate):
         self.clock.set(virtual, time.monotonic(), rate)
-        self.fabric.clock_changed()
+        self.fabric.traffic.clock_changed()
 
     async def server(self, server):
         """Start a server and return the queue of the connections made to it."""
@@ -229,7 +229,7 @@ async def test_a_shorter_delay_hastens_what_is_on_the_link_and_keeps_its_order(n
     caller.say(vote(1, 2, term=2))
     await net.sent(2)
     assert net.fabric.rule((1, 2), delay=0.001)
-    assert net.fabric.next_due().due == 1.001
+    assert net.fabric.traffic.next_due().due == 1.001
     caller.say(vote(1, 2, term=3))
     await net.sent(3)
     assert net.of(MessageSent)[-1].due == 1.001
@@ -243,7 +243,7 @@ async def test_a_longer_delay_leaves_what_is_on_the_link_as_it_was(net):
     caller.say(vote(1, 2, term=1))
     await net.sent(1)
     assert net.fabric.rule((1, 2), delay=5.0)
-    assert net.fabric.next_due().due == 0.010
+    assert net.fabric.traffic.next_due().due == 0.010
 
 
 async def test_a_cut_loses_what_is_on_the_link_and_what_comes_later_in_one_direction(net):
@@ -282,11 +282,11 @@ async def test_messages_due_together_go_by_source_however_they_came_in(net):
     await net.sent(1)
     one.say(vote(1, 2, term=1))
     await net.sent(2)
-    due = net.fabric.next_due()
+    due = net.fabric.traffic.next_due()
     assert (due.src, due.message_id) == (1, 2)
-    net.fabric.deliver(due)
+    net.fabric.traffic.deliver(due)
     assert net.of(MessageDelivered) == [MessageDelivered(2)]
-    assert net.fabric.next_due().src == 3
+    assert net.fabric.traffic.next_due().src == 3
 
 
 async def test_a_destination_that_dies_loses_what_was_on_its_way_and_its_callers_redial(net):
@@ -372,7 +372,8 @@ async def test_what_is_in_flight_is_bounded_by_reading_no_further(net):
     "frame",
     [
         pytest.param(vote(1, 2, term=1), id="no preamble"),
-        pytest.param(preamble(0, 2, Caller.CLIENT), id="a client"),
+        pytest.param(preamble(0, 2, Caller.OBSERVER), id="an observer"),
+        pytest.param(preamble(0, 2), id="a server without a number"),
         pytest.param(preamble(9, 2), id="an unknown server"),
         pytest.param(preamble(2, 2), id="itself"),
         pytest.param(preamble(1, 3), id="who wants another"),
@@ -420,7 +421,7 @@ async def test_malformed_bytes_close_one_connection_and_the_network_goes_on(net,
 async def test_all_linked_waits_for_the_last_link(net):
     accepted = {server: await net.server(server) for server in (1, 2, 3)}
     waiting = asyncio.ensure_future(net.fabric.all_linked((1, 2, 3)))
-    for src, dst in net.fabric.links:
+    for src, dst in net.fabric.server_links:
         assert not waiting.done()
         await net.link(src, dst, accepted[dst])
     async with asyncio.timeout(5):

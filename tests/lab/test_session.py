@@ -184,7 +184,7 @@ async def test_heal_and_partition_mend_what_they_name(still):
     assert cut_links(still.view) == {(1, 3), (3, 1), (2, 3), (3, 2)}
     await still.do("heal")
     assert cut_links(still.view) == set()
-    assert await still.do("heal") == "nothing there was cut"
+    assert await still.do("heal") == "nothing there was wrong"
 
 
 async def test_a_delay_holds_for_every_link(still):

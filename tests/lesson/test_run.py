@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from raft.core.messages import ServerId
+from raft.core.messages import Index, RequestVote, ServerId, Term
 from raftviz.lesson import Lesson, LessonRun, SceneError, Step
 from raftviz.lesson import run as engine
 from raftviz.model.events import (
     ClockChanged,
+    Happening,
     LinkChanged,
+    MessageHeld,
+    MessageSent,
     ServerExited,
     ServerPaused,
     ServerResumed,
@@ -117,6 +120,27 @@ async def test_what_the_reader_broke_is_mended_first(stages) -> None:
     await stage.run.go(0)
     mending = ["heal all", "delay 10ms", "resume 3", "restart 2"]
     assert stage.lab.commands == ["rate 1", *mending, "rate 1/10"]
+
+
+@pytest.mark.parametrize(
+    ("left", "mending"),
+    [
+        (LinkChanged(ServerId(1), ServerId(2), False, 0.010, loss=0.1), "heal all"),
+        (LinkChanged(ServerId(0), ServerId(2), True, 0.0), "heal all"),
+        (MessageHeld(7), "release all"),
+    ],
+    ids=["a lossy link", "a client's link", "a held message"],
+)
+async def test_what_the_reader_did_to_the_network_is_undone(
+    stages, left: Happening, mending: str
+) -> None:
+    stage = stages(PLAIN)
+    await stage.run.go(0)
+    stage.lab.commands.clear()
+    vote = RequestVote(ServerId(1), ServerId(2), Term(1), Index(0), Term(0))
+    await stage.tell(MessageSent(7, vote, 9.0), left)
+    await stage.run.go(0)
+    assert stage.lab.commands == ["rate 1", mending, "rate 1/10"]
 
 
 async def test_the_delay_that_the_laboratory_began_with_is_no_fault(stages) -> None:

@@ -89,12 +89,15 @@ from raft.frames import (
     OutcomeUnknown,
     Preamble,
     Proof,
+    Proposals,
     Propose,
+    Queries,
     Read,
     RefusalReason,
     Refused,
     Rejected,
     Result,
+    Results,
     ServerState,
     SetClock,
     SetDisk,
@@ -211,6 +214,9 @@ SAMPLES = (
     ClientRequest(9, TransferLeadership(None)),
     ClientRequest(10, TakeSnapshot()),
     ClientRequest(11, ForgetLeader()),
+    Proposals((12, 13, 2**64 - 1), (b"put x 1", b"", bytes(range(256)))),
+    Proposals((), ()),
+    Queries((14, 15), (b"get x", b"get y")),
     ClientReply(1, Status(2, Role.FOLLOWER, 3, None, 1, 9, 3, 8, 8, 0, 0, (1, 2, 3), (), ())),
     ClientReply(2, Result(b"done")),
     ClientReply(3, NotLeader(4)),
@@ -223,6 +229,8 @@ SAMPLES = (
     ClientReply(10, Transferred(3)),
     ClientReply(11, SnapshotTaken(100)),
     ClientReply(12, Status(4, Role.PRE_CANDIDATE, 3, 1, 1, 9, 3, 8, 8, 5, 9, (1, 2), (3,), (4,))),
+    Results((12, 14, 15), (b"done", b"1", b"")),
+    Results((13,), (b"done",), configuration=9),
     *(Observation(12.34, 5678.5, event) for event in _EVENTS),
     SetClock(virtual=1.5, monotonic=2.5, rate=0.05),
     FireTimer(),
@@ -262,6 +270,10 @@ def any_value(hint: object, name: str = "") -> st.SearchStrategy:
         if types.NoneType in arguments:
             return st.none() | st.integers(1, 2**64 - 1)
         return st.one_of([any_value(member) for member in arguments])
+    if hint in (Proposals, Queries, Results):
+        return st.lists(st.tuples(any_value(int), any_value(bytes)), max_size=6).map(
+            lambda rows: hint(*(zip(*rows, strict=True) if rows else ((), ())))
+        )
     if dataclasses.is_dataclass(hint):
         hints = typing.get_type_hints(hint)
         return st.builds(hint, **{name: any_value(part, name) for name, part in hints.items()})

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 from raft.client import Raft
 from raft.core.events import Role
 from raft.core.messages import Index, Message, ServerId, Term
-from raft.frames import ClientReply, ClientRequest, Control, Reply, Request, Status
+from raft.frames import (
+    ClientReply,
+    ClientRequest,
+    Control,
+    FromClient,
+    Proposals,
+    Propose,
+    Queries,
+    Read,
+    Reply,
+    Request,
+    Status,
+)
 from raft.transport import Connection, Identity, Listener
 
 CLUSTER = "test"
@@ -38,6 +50,18 @@ def hangs_up(request: ClientRequest, connection: Connection) -> None:
     connection.close("crashed")
 
 
+def one_by_one(request: FromClient) -> Iterator[ClientRequest]:
+    match request:
+        case ClientRequest():
+            yield request
+        case Proposals(ids, commands):
+            yield from (
+                ClientRequest(*row) for row in zip(ids, map(Propose, commands), strict=True)
+            )
+        case Queries(ids, queries):
+            yield from (ClientRequest(*row) for row in zip(ids, map(Read, queries), strict=True))
+
+
 class Scripted:
     """A server that is all transport: what it answers is up to ``script``."""
 
@@ -59,7 +83,11 @@ class Scripted:
     def bodies(self) -> list[Request]:
         return [request.body for request in self.requests]
 
-    def client_request(self, connection: Connection, request: ClientRequest) -> None:
+    def client_request(self, connection: Connection, request: FromClient) -> None:
+        for each in one_by_one(request):
+            self._answer(connection, each)
+
+    def _answer(self, connection: Connection, request: ClientRequest) -> None:
         self.requests.append(request)
         self.connections.add(connection)
         self.asked.set()

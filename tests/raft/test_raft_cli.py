@@ -574,14 +574,14 @@ def test_a_wrong_environment_is_named(
     assert "RAFT_SERVERS: '2:127.0.0.1:2' should be ID=HOST:PORT" in capsys.readouterr().err
 
 
-def test_two_kinds_of_proof_in_the_environment(
+def test_a_certificate_in_the_environment_counts_more_than_a_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("RAFT_SECRET_FILE", "secret")
-    monkeypatch.setenv("RAFT_CERTIFICATE", "alice.pem")
+    monkeypatch.setenv("RAFT_SECRET_FILE", "secret-that-is-not-there")
+    monkeypatch.setenv("RAFT_CERTIFICATE", "alice-who-is-not-there")
     with pytest.raises(SystemExit):
         cli.main(["get", "x", *CLUSTER])
-    assert "RAFT_CERTIFICATE and RAFT_SECRET_FILE are set" in capsys.readouterr().err
+    assert "alice-who-is-not-there: No such file or directory" in capsys.readouterr().err
 
 
 async def test_secret_makes_a_private_random_file_and_replaces_none(tmp_path: Path) -> None:

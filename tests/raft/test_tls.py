@@ -144,8 +144,8 @@ class End(asyncio.Protocol, News):
 
     def say(self, *frames):
         """Send frames, or bytes in the place of them, in one piece."""
-        self.tls.send(b"".join(f if isinstance(f, bytes) else encode(f) for f in frames))
-        self.pass_on()
+        data = b"".join(f if isinstance(f, bytes) else encode(f) for f in frames)
+        self.transport.write(self.tls.encrypt(data))
 
     async def established(self):
         await self.until(lambda: self.tls.established)
@@ -239,8 +239,13 @@ class TestWhoComesIn:
         ends = [connection._tls._end for connection in site.connections]
         assert {end.version() for end in ends} == {"TLSv1.3"}
 
-    async def test_an_application_beside_a_server_is_a_client(self, site, certs):
+    async def test_an_application_beside_a_server_is_a_client_and_an_observer(
+        self, site, certs, cleanup
+    ):
         assert await is_served(site, certs.server(2))
+        observer = await call(site, certs.server(2), Caller.OBSERVER)
+        cleanup.callback(observer.close, "enough")
+        await site.until(lambda: site.observers)
 
     async def test_nothing_on_the_way_can_be_read(self, site, certs, dial):
         end = await (await dial(site, calling(certs.server(2).path))).established()
@@ -351,7 +356,6 @@ class TestWhoDoesNot:
         ("role", "name", "change", "claim"),
         [
             (Role.SERVER, 3, {}, "server 3 of cluster 'test', and calls as server 2"),
-            (Role.SERVER, 2, {"caller": Caller.OBSERVER}, "and calls as observer"),
             (Role.CLIENT, 2, {}, "client 2 of cluster 'test', and calls as server 2"),
             (Role.CLIENT, "a", {"caller": Caller.OBSERVER, "src": 0}, "and calls as observer"),
             (Role.OBSERVER, "a", {"caller": Caller.CLIENT, "src": 0}, "and calls as client"),
@@ -613,8 +617,7 @@ class TestHostileBytes:
         end = await (await dial(site, calling(certs.file(Role.SERVER, 2)))).established()
         end.say(PREAMBLE)
         await site.until(lambda: site.attached == [2])
-        end.tls.send(encode(HEARTBEAT))
-        record = bytearray(end.tls.outgoing())
+        record = bytearray(end.tls.encrypt(encode(HEARTBEAT)))
         record[flipped] ^= 1
         end.transport.write(bytes(record))
         end.transport.write_eof()

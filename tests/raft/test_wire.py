@@ -170,6 +170,15 @@ class TestWhatIsNoFrame:
         with pytest.raises(DecodeError, match="999"):
             decode(schema.to_bytes())
 
+    @pytest.mark.parametrize("name", ["proposals", "queries", "results"])
+    def test_requests_without_an_id(self, name):
+        message = load_schema("raft").Envelope.new_message()
+        columns = message.init(name)
+        columns.ids = [1, 2]
+        setattr(columns, {"proposals": "commands", "queries": "queries"}.get(name, "datas"), [b""])
+        with pytest.raises(DecodeError, match="2 ids cannot belong to 1 byte strings"):
+            decode(message.to_bytes())
+
     @pytest.mark.parametrize("column", ["terms", "kinds", "datas"])
     def test_columns_of_different_lengths(self, column):
         schema = load_schema("raft").Envelope.new_message()

@@ -23,9 +23,14 @@ class Screen(ModuleType):
     def __init__(self) -> None:
         super().__init__("raftviz.tui.app")
         self.shown: list[tuple[LabOptions, str | None]] = []
+        self.attached: list[tuple[Path, bool]] = []
 
     def run(self, options: LabOptions, lesson: str | None = None) -> int:
         self.shown.append((options, lesson))
+        return 7
+
+    def attach(self, socket: Path, *, watching: bool = False) -> int:
+        self.attached.append((socket, watching))
         return 7
 
 
@@ -192,3 +197,114 @@ def test_a_script_that_cannot_be_read(tmp_path: Path) -> None:
         found = raftviz("run", str(path))
         assert found.exit_code == 2
         assert complaint in found.stderr
+
+
+HEAD = "#!/usr/bin/env -S raftviz run --servers 3 --seed 7 --pre-vote --one-entry\nkill 1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["run", "-"], LabOptions(servers=3, seed=7, pre_vote=True, one_entry=True)),
+        (
+            ["--servers", "4", "run", "-", "--seed", "9"],
+            LabOptions(servers=4, seed=9, pre_vote=True, one_entry=True),
+        ),
+    ],
+)
+def test_a_script_says_how_it_is_run_unless_one_says_otherwise(
+    arguments: list[str], options: LabOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    async def spawn(given: LabOptions) -> None:
+        asked.append(given)
+        raise LabError("seen enough")
+
+    monkeypatch.setattr("raftviz.lab.api.LabClient.spawn", spawn)
+    raftviz(*arguments, given=HEAD)
+    assert asked == [options]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--servers x", "'x' is not a valid integer"),
+        ("--colour", "No such option"),
+        ("--json", "only options of the laboratory"),
+        ("other.txt", "only options of the laboratory"),
+        ("--seed '1", "No closing quotation"),
+    ],
+)
+def test_a_wrong_first_line_of_a_script_is_said_to_be_so(words: str, reason: str) -> None:
+    found = raftviz("run", "-", given=f"#!raftviz run {words}\nkill 1")
+    assert found.exit_code == 2
+    assert found.output.startswith("standard input:1:1: ")
+    assert reason in found.output
+
+
+def test_a_file_goes_before_a_scenario_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("split-vote").write_text("nonsense")
+    assert "split-vote:1:1: expected a command" in raftviz("run", "split-vote").output
+
+
+def test_the_table_of_commands_as_markdown() -> None:
+    text = raftviz("commands", "--markdown").output
+    for spec in TABLE:
+        assert f"`{spec.syntax}`".replace("|", r"\|") in text
+    rows = [row.replace(r"\|", "") for row in text.splitlines() if row.startswith("|")]
+    assert {row.count("|") for row in rows} == {4}, "every row has three cells"
+    assert raftviz("commands", "--markdown", "kill").exit_code == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_raftviz(shell: str) -> None:
+    script = raftviz("completion", shell)
+    assert script.exit_code == 0
+    assert f"_RAFTVIZ_COMPLETE={shell}_complete" in script.output
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("raftviz comm", {"commands"}),
+        ("raftviz commands par", {"partition"}),
+        ("raftviz commands partition ", set()),
+        ("raftviz lesson elec", {"elections"}),
+        ("raftviz completion ", {"bash", "zsh", "fish"}),
+    ],
+)
+def test_a_shell_completes_words(line: str, words: set[str]) -> None:
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    asked["_RAFTVIZ_COMPLETE"] = "bash_complete"
+    run = CliRunner().invoke(main, env=asked, prog_name="raftviz")
+    assert {row.partition(",")[2] for row in run.output.splitlines() if row} == words
+
+
+def test_a_laboratory_that_runs_is_opened_or_watched(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labs: dict[str, Path] = {}
+    monkeypatch.setattr("raftviz.lab.run_directory.running", lambda: labs)
+    nothing = raftviz("attach")
+    assert (nothing.exit_code, nothing.stderr) == (
+        2,
+        "no laboratory runs; start one with raftviz\n",
+    )
+    labs["one"] = Path("/tmp/one")
+    assert raftviz("attach").exit_code == 7
+    labs["two"] = Path("/tmp/two")
+    assert raftviz("watch", "--lab", "two").exit_code == 7
+    assert screen.attached == [(Path("/tmp/one"), False), (Path("/tmp/two"), True)]
+    several = raftviz("watch")
+    assert several.exit_code == 2
+    assert several.stderr == "these run: one, two; say which with --lab NAME\n"
+
+
+def test_without_a_terminal_there_is_nothing_to_open() -> None:
+    result = raftviz("watch")
+    assert result.exit_code == 2
+    assert "raftviz do COMMAND" in result.stderr

@@ -56,6 +56,13 @@ async def test_commands_go_to_the_lab_in_order_and_their_answers_are_shown() -> 
     assert play.rows[3].startswith("passed · safety ✓ election ✓ append-only ")
 
 
+async def test_an_answer_of_several_lines_is_shown_line_by_line() -> None:
+    play = Play("links")
+    play.lab.react("links", answer="S1 → S2  all: cut\nevery other link: 10 ms")
+    assert await play.run() == PASSED
+    assert play.rows[:3] == ["line 1  links", "  S1 → S2  all: cut", "  every other link: 10 ms"]
+
+
 async def test_an_expectation_sees_what_the_command_before_it_caused() -> None:
     play = Play("kill leader\nexpect !s2.alive\nexpect leader == 0")
     play.lab.react("kill leader", killed(2))

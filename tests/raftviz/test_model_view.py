@@ -46,16 +46,21 @@ from raftviz.model.events import (
     LinkChanged,
     MessageDelivered,
     MessageDropped,
+    MessageDuplicated,
+    MessageHeld,
+    MessageRescheduled,
     MessageSent,
     OperationInvoked,
     OperationKind,
     OperationReturned,
     Outcome,
+    RequestSent,
     ServerExited,
     ServerPaused,
     ServerResumed,
     Warned,
 )
+from raftviz.model.link_rules import LinkRules
 from raftviz.model.machine import apply_command, command_text
 from raftviz.model.view import (
     LANDED_KEPT,
@@ -415,12 +420,50 @@ def test_messages_fly_land_and_get_lost() -> None:
     assert view.flight(99) is None
 
 
-def test_a_shorter_delay_hastens_what_is_on_that_link_alone() -> None:
+def test_messages_are_held_let_go_and_doubled() -> None:
     stream = Stream()
-    sent = [MessageSent(1, heartbeat(2, 3), 9.0), MessageSent(2, heartbeat(3, 2), 9.0)]
-    change = LinkChanged(ServerId(2), ServerId(3), False, 0.5)
-    view = fold([*stream.events(started(3), *sent, at=1.0), *stream.events(change, at=2.0)])
-    assert {n: flight.due for n, flight in view.flights.items()} == {1: 2.5, 2: 9.0}
+    view = fold(
+        [
+            *stream.events(started(3), MessageSent(1, heartbeat(2, 3), 9.0), at=1.0),
+            *stream.events(MessageDuplicated(1, 2, 9.5), MessageHeld(1), MessageHeld(77), at=2.0),
+        ]
+    )
+    one, two = view.flights.values()
+    assert (one.held, one.sent, one.due) == (True, 1.0, 9.0)
+    assert (two.message, two.held, two.sent, two.due) == (one.message, False, 2.0, 9.5)
+    assert fold(view.as_events()) == view
+    view.apply(stream.event(MessageRescheduled(1, 2.5), 2.5))
+    assert (view.flights[1].held, view.flights[1].due) == (False, 2.5)
+    view.apply(stream.event(MessageDuplicated(77, 78, 2.5), 2.5))
+    assert 78 not in view.flights, "a copy of something unknown is unknown"
+
+
+def test_what_is_between_client_and_servers_is_seen_where_that_link_has_rules() -> None:
+    client = ServerId(0)
+    stream = Stream()
+    view = fold(
+        stream.events(
+            started(3),
+            LinkChanged(client, S2, False, 0.0, stalled=True),
+            RequestSent(1, client, S2, "Propose", 1.0),
+            RequestSent(2, client, S2, "Read", 1.0),
+            MessageHeld(1),
+            MessageDuplicated(1, 3, 1.5),
+        )
+    )
+    assert view.client_links == {(client, S2): LinkView(stalled=True)}
+    assert [(r.kind, r.held) for r in view.requests.values()] == [
+        ("Propose", True),
+        ("Read", False),
+        ("Propose", False),
+    ]
+    assert fold(view.as_events()) == view
+    for what in (MessageDelivered(2), MessageDropped(3, DropReason.BY_HAND)):
+        view.apply(stream.event(what))
+    view.apply(stream.event(MessageRescheduled(1, 3.0)))
+    assert {n: (r.due, r.held) for n, r in view.requests.items()} == {1: (3.0, False)}
+    view.apply(stream.event(LinkChanged(client, S2, False, 0.0)))
+    assert view.client_links == {}
 
 
 def test_what_has_landed_is_not_kept_for_ever() -> None:
@@ -435,6 +478,21 @@ def test_links() -> None:
     assert view.links[S1, S2] == LinkView(cut=True, delay=0.05)
     assert view.links[S2, S1] == LinkView(cut=False, delay=0.0)
     assert len(view.links) == 6
+
+
+def test_kinds_of_messages_may_have_rules_of_their_own_until_all_are_ruled_anew() -> None:
+    stream = Stream()
+    lossy = LinkChanged(S1, S2, False, 0.05, loss=0.5, kind="AppendEntries")
+    held = LinkChanged(S1, S2, False, 0.05, held=True, kind="RequestVote")
+    view = fold(stream.events(started(3), LinkChanged(S1, S2, False, 0.05), held, lossy))
+    own = (
+        ("AppendEntries", LinkRules(delay=0.05, loss=0.5)),
+        ("RequestVote", LinkRules(delay=0.05, held=True)),
+    )
+    assert view.links[S1, S2] == LinkView(delay=0.05, kinds=own)
+    assert fold(view.as_events()) == view
+    view.apply(stream.event(LinkChanged(S1, S2, False, 0.02)))
+    assert view.links[S1, S2] == LinkView(delay=0.02)
 
 
 @pytest.mark.parametrize(("rate", "now"), [(1.0, 15.0), (0.1, 10.5), (0.0, 10.0)])

@@ -49,16 +49,21 @@ from raftviz.model.events import (
     LinkChanged,
     MessageDelivered,
     MessageDropped,
+    MessageDuplicated,
+    MessageHeld,
+    MessageRescheduled,
     MessageSent,
     OperationInvoked,
     OperationKind,
     OperationReturned,
     Outcome,
+    RequestSent,
     ServerExited,
     ServerPaused,
     ServerResumed,
     Warned,
 )
+from raftviz.model.link_rules import Distribution
 from raftviz.model.view import ClusterView
 from raftviz.model.words import (
     MessageKind,
@@ -171,6 +176,7 @@ def returned(outcome: Outcome, found: bool = False, value: bytes = b"") -> Opera
     return OperationReturned(1, outcome, found, value, "no leader")
 
 
+LOSS_WORDS = "by the share of messages that its link loses"
 STORY: list[tuple[Told, str]] = [
     # With nothing known before
     (STARTS, "S3: no word from a leader, so it starts an election in term 5"),
@@ -254,8 +260,46 @@ ROUTINE: list[tuple[Told, str]] = [
     ((3, CANDIDATE), "S3 tells its state: candidate in term 4, 0 entries"),
     (ClockChanged(1.0, 0.0, 1.0), "time runs in real time"),
     (ClockChanged(1.0, 0.0, 0.05), "time runs at 0.05 of real time"),
-    (LinkChanged(S1, S2, True, 0.01), "the link S1 → S2 is cut"),
+    (LinkChanged(S1, S2, True, 0.01), "the link S1 → S2 is cut: every message on it is lost"),
     (LinkChanged(S1, S2, False, 0.01), "the link S1 → S2 is open, 10 ms long"),
+    (
+        LinkChanged(S1, S2, False, 0.01, stalled=True),
+        "the link S1 → S2 stalls: what is sent waits, and arrives late",
+    ),
+    (
+        LinkChanged(S1, S2, False, 0.01, reset=True),
+        "the link S1 → S2 is reset: its connection is broken, with all that was on it",
+    ),
+    (
+        LinkChanged(S1, S2, False, 0.01, held=True, kind="AppendEntries"),
+        "the link S1 → S2 for AppendEntries holds every message until somebody releases it",
+    ),
+    (
+        LinkChanged(
+            S1,
+            S2,
+            False,
+            0.2,
+            jitter=0.05,
+            distribution=Distribution.NORMAL,
+            loss=0.125,
+            duplication=0.01,
+            reordering=1.0,
+            bandwidth=12_500,
+        ),
+        "the link S1 → S2 is open, 200 ms ± 50 ms (normal), loses 12.5 %, doubles 1 %, "
+        "reorders 100 %, 12.5 kB/s at most",
+    ),
+    (
+        LinkChanged(NOBODY, S2, False, 0.0, jitter=0.05, distribution=Distribution.EXPONENTIAL),
+        "the link client → S2 is open, 0 ms + 50 ms on average (exponential)",
+    ),
+    (RequestSent(7, NOBODY, S2, "Propose", 1.0), "client → S2  Propose"),
+    (MessageHeld(7), "held: message 7"),
+    (MessageRescheduled(7, 1.5), "due at 00:01.500: message 7"),
+    (MessageDuplicated(7, 8, 1.5), "sent once more, as #8: message 7"),
+    (MessageDropped(7, DropReason.LOSS), f"lost, {LOSS_WORDS}: message 7"),
+    (MessageDropped(7, DropReason.LINK_RESET), "lost, its connection was broken: message 7"),
     (PUTS, "a client asks S2: put x=1"),
     (GETS, "a client asks the leader: get x"),
     (MessageSent(1, BEAT, 1.0), "S2 → S3  AppendEntries  term 3, after 4/3, heartbeat"),
@@ -289,6 +333,39 @@ FIVE = cluster(5, leader=2, term=3)
             "S3: no majority for 200 ms, so it starts another election in term 5",
         ),
         ([*FIVE, (3, CANDIDATE)], WINS, "S3 wins term 4 with votes of S2 S3 S5"),
+        (
+            FIVE,
+            LinkChanged(S2, S3, True, 0.01),
+            "the link S2 → S3 is cut: every message on it is lost; "
+            "S3 hears no heartbeat, and will start an election",
+        ),
+        (
+            FIVE,
+            LinkChanged(S3, S2, False, 0.01, stalled=True),
+            "the link S3 → S2 stalls: what is sent waits, and arrives late; "
+            "the leader S2 cannot count S3 into a majority",
+        ),
+        (
+            FIVE,
+            LinkChanged(S1, S3, False, 0.01, reset=True),
+            "the link S1 → S3 is reset: its connection is broken, with all that was on it; "
+            "S3 hears nothing of S1, and gets no vote from it",
+        ),
+        (
+            FIVE,
+            LinkChanged(S2, S3, True, 0.01, kind="RequestVote"),
+            "the link S2 → S3 for RequestVote is cut: every message on it is lost",
+        ),
+        (
+            [*FIVE, RequestSent(7, NOBODY, S2, "Propose", 1.0)],
+            MessageDelivered(7),
+            "arrived: client → S2  Propose",
+        ),
+        (
+            [*FIVE, MessageSent(7, APPEND, 1.0)],
+            MessageHeld(7),
+            "held: S2 → S3  AppendEntries  term 3, after 4/3, +1 entry",
+        ),
         (
             FIVE,
             becomes(2, Role.FOLLOWER, 5, FOLLOWS),

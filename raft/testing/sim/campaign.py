@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from raft.core.rules import Rules
 from raft.testing.mutants import MUTANTS
 from raft.testing.session_mutants import SESSION_MUTANTS
+from raft.testing.sim.operator_mutants import OPERATOR_MUTANTS
 from raft.testing.sim.report import Summary
 from raft.testing.sim.run import Outcome, planned, run
 from raft.testing.sim.scenario import SHORT, scenario
@@ -65,6 +66,8 @@ class Order:
         made = scenario(seed, self.servers, self.seconds)
         if self.mutant in STORE_MUTANTS:
             made = replace(made, durable=True, store=self.mutant)
+        if self.mutant in OPERATOR_MUTANTS:
+            made = replace(made, operator_mutant=self.mutant)
         if self.mutant in SESSION_MUTANTS:
             made = replace(made, sessions=made.sessions or 2, session_mutant=self.mutant)
         plan = planned(made, self.kinds, self.keep, self.until, self.operations)

@@ -25,5 +25,9 @@ class LocalClock:
         return self._since + (local - self._local) / self._rate
 
     def set_rate(self, rate: float, now: float) -> None:
-        """Let the clock run ``rate`` times as fast from ``now`` on; it never jumps."""
+        """Let the clock run ``rate`` times as fast from ``now`` on; it does not jump."""
         self._local, self._since, self._rate = self.at(now), now, rate
+
+    def jump(self, by: float, now: float) -> None:
+        """Let the clock show so many seconds more at once; a monotonic one never shows less."""
+        self._local, self._since = self.at(now) + max(0.0, by), now

@@ -11,6 +11,7 @@ from raft.testing.mutants import MUTANTS
 from raft.testing.session_mutants import SESSION_MUTANTS
 from raft.testing.sim.campaign import Campaign, Ending, Order, campaign
 from raft.testing.sim.faults import KINDS
+from raft.testing.sim.operator_mutants import OPERATOR_MUTANTS
 from raft.testing.sim.report import Summary, command, story
 from raft.testing.sim.run import Outcome
 from raft.testing.sim.shrink import shrink
@@ -21,7 +22,12 @@ OK, VIOLATED, CUT_SHORT, INTERRUPTED = 0, 1, 3, 130
 MUTANT_SEEDS = 1000
 BAR = 30
 
-ALL_MUTANTS: Mapping[str, type] = {**MUTANTS, **STORE_MUTANTS, **SESSION_MUTANTS}
+ALL_MUTANTS: Mapping[str, type] = {
+    **MUTANTS,
+    **STORE_MUTANTS,
+    **SESSION_MUTANTS,
+    **OPERATOR_MUTANTS,
+}
 
 
 def run_command(options: argparse.Namespace) -> int:

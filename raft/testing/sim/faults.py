@@ -6,7 +6,7 @@ failing one is shrunk by. Each fault ends by itself, and takes its end with it w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -54,6 +54,8 @@ class Kind:
     draw: Callable[[Random, Scenario], Parts]
     weight: int = 1
     """How often it is drawn, compared with others."""
+    extra: bool = False
+    """It is drawn beside the others, so that to know of it changes none of them."""
 
 
 def _one(draw: Random, scenario: Scenario) -> ServerId:
@@ -103,9 +105,22 @@ def _pair(draw: Random, scenario: Scenario) -> Parts:
     return (src, dst), 0.0, _while(draw, scenario)
 
 
+def _jump(draw: Random, scenario: Scenario) -> Parts:
+    by = scenario.election_timeout * float(draw.choice((0.5, 2, 20)))
+    return (_one(draw, scenario),), by, 0.0
+
+
+def _place(draw: Random, scenario: Scenario) -> Parts:
+    return (_one(draw, scenario),), draw.random(), _while(draw, scenario)
+
+
 def _skew(draw: Random, scenario: Scenario) -> Parts:
     rates = (1 - MAX_SKEW, 1 + MAX_SKEW) if scenario.leases else (0.5, 0.9, 1.1, 2.0)
     return (_one(draw, scenario),), draw.choice(rates), 4 * _while(draw, scenario)
+
+
+def _extra(words: str, draw: Callable[[Random, Scenario], Parts]) -> Kind:
+    return Kind(words, draw, extra=True)
 
 
 KINDS: Mapping[str, Kind] = {
@@ -138,6 +153,23 @@ KINDS: Mapping[str, Kind] = {
     "transfer": Kind("leadership goes to {0}", _at_once, weight=2),
     "campaign": Kind("{0} starts an election", _at_once),
     "forget-leader": Kind("{0} forgets its leader", _at_once),
+    "corrupt": _extra("bytes change in {percent} % of all messages", _everywhere((0.01, 0.1))),
+    "reset": _extra("all connections of {0} are lost, with what is on its way", _at_once),
+    "bandwidth": _extra(
+        "{0} sends each other server {amount:g} bytes a second", _on_one((1000, 5000, 50_000))
+    ),
+    "clock-jump": _extra("the clock of {0} jumps forward by {amount:g} s", _jump),
+    "clock-back": _extra("the time of {0} goes back: its monotonic clock stands still", _on_one()),
+    "slow-node": _extra("every turn of {0} takes {amount:g} s", _on_one((0.001, 0.01, 0.05))),
+    "power-again": _extra("{0} loses power, and again while it starts", _place),
+    "bad-start": _extra("{0} is killed, and cannot read its disk when it starts", _on_one()),
+    "bad-write": _extra("the next write of {0} fails; it is down", _on_one()),
+    "short-write": _extra("{0} writes at most {amount:g} bytes at once", _on_one((100, 1000))),
+    "bad-sector": _extra("a sector on the disk of {0} is zeros or rubbish", _at_once),
+    "stale-sector": _extra("a sector on the disk of {0} is as it was before", _at_once),
+    "misdirected": _extra("a sector on the disk of {0} was written over another", _at_once),
+    "truncate": _extra("a file on the disk of {0} loses its end", _at_once),
+    "replace": _extra("{0} loses its disk, and a new server takes its place", _place),
 }
 """All kinds of faults, by the name under which they are known everywhere."""
 
@@ -148,18 +180,35 @@ def plan(scenario: Scenario, kinds: Collection[str] | None = None) -> tuple[Faul
     Only ``kinds``, if given; else the seed chooses which kinds take part.
     """
     chance = Chance(scenario.seed)
-    draw = chance.stream("plan")
-    chosen = [kind for kind in KINDS if draw.random() < 0.4] or list(KINDS)
+    slots = max(1, int(scenario.seconds / scenario.pace))
+    usual = [kind for kind in KINDS if not KINDS[kind].extra]
+    extra = [kind for kind in KINDS if KINDS[kind].extra]
     if kinds is not None:
-        chosen = [kind for kind in KINDS if kind in kinds]
-    if not chosen:
-        return ()
-    weights = [KINDS[kind].weight for kind in chosen]
+        first = _drawn(chance, scenario, [k for k in usual if k in kinds], range(slots))
+        second = _drawn(chance, scenario, [k for k in extra if k in kinds], range(slots, 2 * slots))
+    else:
+        draw = chance.stream("plan")
+        chosen = [kind for kind in usual if draw.random() < 0.4] or usual
+        first = _drawn(chance, scenario, chosen, range(slots))
+        draw = chance.stream("extra plan")
+        likely = draw.choice((0.0, 0.3))
+        chosen = [kind for kind in extra if draw.random() < likely]
+        second = _drawn(chance, scenario, chosen, range(slots, slots + -(-slots // 2)))
+    return tuple(sorted(first + second, key=lambda fault: (fault.at, fault.number)))
+
+
+def _drawn(
+    chance: Chance, scenario: Scenario, kinds: Sequence[str], numbers: Iterable[int]
+) -> list[Fault]:
+    """Return faults of these kinds, one for each number."""
+    if not kinds:
+        return []
+    weights = [KINDS[kind].weight for kind in kinds]
     faults = []
-    for number in range(max(1, int(scenario.seconds / scenario.pace))):
+    for number in numbers:
         own = chance.stream("fault", number)
-        (kind,) = own.choices(chosen, weights)
+        (kind,) = own.choices(kinds, weights)
         at = own.uniform(0, scenario.seconds)
         servers, amount, lasts = KINDS[kind].draw(own, scenario)
         faults.append(Fault(number, at, kind, lasts, servers, amount))
-    return tuple(sorted(faults, key=lambda fault: (fault.at, fault.number)))
+    return faults

@@ -11,10 +11,11 @@ what its core believes.
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from raft.core import recovering
 from raft.core.core import Core
@@ -59,6 +60,10 @@ from raft.storage.base import LogStore, Recovered
 from raft.testing.safety import SafetyViolation
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
 
+# Asked for at nearly every event, and slow to look up (Python 3.11).
+_LEADER: Final = Role.LEADER
+_CONFIGURATION: Final = EntryKind.CONFIGURATION
+
 
 class Violation(SafetyViolation):
     """A promise is broken; ``invariant`` names it."""
@@ -80,6 +85,17 @@ class Save:
     def to(self, store: LogStore) -> None:
         """Do it. Raises StorageError."""
         store.save(self.hard_state, self.first_index, self.entries, self.snapshot)
+
+
+class Harm(enum.Enum):
+    """What happened to a disk that no disk may do."""
+
+    NONE = enum.auto()
+    """Crashes and power cuts at most."""
+    NOTICED = enum.auto()
+    """A bit flipped: a store must refuse, or find what was there."""
+    UNNOTICED = enum.auto()
+    """What is lost may look as if it had never been synced: a store may find an older state."""
 
 
 @dataclass(slots=True)
@@ -160,8 +176,11 @@ class Invariants:
 
     # --- Inputs ------------------------------------------------------------------------------
 
-    def started(self, server: ServerId, found: Recovered, first: Configuration) -> None:
-        """Note that a server starts from what its disk holds, and check that it is all there."""
+    def started(self, server: ServerId, found: Recovered, first: Configuration, harm: Harm) -> bool:
+        """Note that a server starts from what its disk holds, and check that it is all there.
+
+        False: it is an older state of a disk that was harmed so that this could not be noticed.
+        """
         facts = self.facts.setdefault(server, Facts(server))
         chain, configurations = self._read(found, first)
         allowed = [(facts.durable, facts.hard_state)]
@@ -169,9 +188,12 @@ class Invariants:
             durable, hard_state = self._interrupted.pop(server)
             # All of it, or term and vote alone.
             allowed += [(durable, hard_state), (facts.durable, hard_state)]
-        if self._begins_to_recover(facts, found.hard_state):
+        if self._begins_to_recover(facts, found.hard_state, [state for _, state in allowed]):
             self._lost.setdefault(server, []).append(facts.durable)
         elif (chain, found.hard_state) not in allowed:
+            if harm is Harm.UNNOTICED:
+                self._check_older(server, chain, found.hard_state)
+                return False
             raise Violation(
                 "16 durability",
                 f"S{server} finds {found.hard_state} and a log up to {len(chain) - 1} on its disk; "
@@ -181,6 +203,20 @@ class Invariants:
         facts.chain, facts.configurations = list(chain), configurations
         facts.term, facts.role = found.hard_state.term, Role.FOLLOWER
         facts.commit = facts.applied = found.snapshot.index if found.snapshot else Index(0)
+        return True
+
+    def _check_older(self, server: ServerId, chain: list[Prefix], found: HardState) -> None:
+        """Check that a harmed disk holds nothing that never was there."""
+        index = len(chain) - 1
+        term = self.chains.terms[chain[index]]
+        known = (
+            self._prefix.get((index, term)) == chain[index] or chain == self.committed[: index + 1]
+        )
+        if not known or found.term > self.facts[server].hard_state.term:
+            raise Violation(
+                "16 durability", f"S{server} finds {found} and {index}/{term}, which never was"
+            )
+        self.coverage["older state found on a harmed disk"] += 1
 
     def damaged(self, server: ServerId) -> None:
         """Note that a server may have lost what was on its disk, but for term and vote."""
@@ -192,29 +228,35 @@ class Invariants:
             server in self.facts and self.facts[server].hard_state.recovering
         )
 
-    def _begins_to_recover(self, facts: Facts, found: HardState) -> bool:
-        """Tell whether a server has lost entries and says so, in a term of its own (26)."""
+    def _begins_to_recover(
+        self, facts: Facts, found: HardState, allowed: Sequence[HardState]
+    ) -> bool:
+        """Tell whether a server has lost entries and says so, in a term of its own (27)."""
         damaged = facts.server in self._damaged
         self._damaged.discard(facts.server)
-        begins = damaged and found.recovering not in (0, facts.hard_state.recovering)
-        if begins:
-            self.coverage["recovery begun"] += 1
-            if found != recovering.begin(facts.hard_state):
-                raise Violation(
-                    "26 recovery",
-                    f"S{facts.server} begins to recover as {found}, but it was {facts.hard_state}",
-                )
-        return begins
+        if found.recovering in (0, *(state.recovering for state in allowed)):
+            return False
+        if not damaged:
+            raise Violation(
+                "26 an undamaged disk opens", f"S{facts.server} begins to recover as {found}"
+            )
+        if found not in [recovering.begin(state) for state in allowed]:
+            raise Violation(
+                "27 recovery",
+                f"S{facts.server} begins to recover as {found}, but it was {facts.hard_state}",
+            )
+        self.coverage["recovery begun"] += 1
+        return True
 
     def _check_recovered(self, facts: Facts) -> None:
-        """Check that a server that votes again has what it ever helped to commit (26)."""
+        """Check that a server that votes again has what it ever helped to commit (27)."""
         durable, committed = facts.durable, self.committed
         for lost in self._lost.pop(facts.server, ()):
             for index in range(min(len(lost), len(committed))):
                 held = lost[index] == committed[index]
                 if held and (index >= len(durable) or durable[index] != committed[index]):
                     raise Violation(
-                        "26 recovery",
+                        "27 recovery",
                         f"S{facts.server} votes again without "
                         f"{self.chains.shown(index, lost[index])}, which it acknowledged",
                     )
@@ -348,7 +390,7 @@ class Invariants:
     def _role_changed(self, facts: Facts, core: Core, event: RoleChanged) -> None:
         facts.role = event.role
         self.coverage[f"{event.role.name.lower()}: {event.reason.name.lower()}"] += 1
-        if event.role is not Role.LEADER:
+        if event.role is not _LEADER:
             return
         server, term = facts.server, event.term
         other = self._leader.setdefault(term, server)
@@ -446,7 +488,7 @@ class Invariants:
                     f"after an entry of term {terms[chain[-1]]}",
                 )
             self._extend(facts.server, chain, entry)
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 self._place(facts, index, Configuration.decode(entry.data))
 
     def _extend(self, server: ServerId, chain: list[Prefix], entry: Entry) -> None:
@@ -462,7 +504,7 @@ class Invariants:
         chain.append(prefix)
 
     def _truncated(self, facts: Facts, core: Core, event: EntriesTruncated) -> None:
-        if facts.role is Role.LEADER:
+        if facts.role is _LEADER:
             raise Violation(
                 "2 Leader Append-Only", f"S{facts.server} removes entries from {event.from_index}"
             )
@@ -490,7 +532,7 @@ class Invariants:
                 f"up to {len(facts.durable) - 1} they are on its disk",
             )
         leader = self.facts[message.dst]
-        if leader.role is Role.LEADER and leader.term == message.term:
+        if leader.role is _LEADER and leader.term == message.term:
             self._check_match(facts, leader, index)
 
     def _check_match(self, follower: Facts, leader: Facts, index: Index) -> None:
@@ -510,7 +552,7 @@ class Invariants:
 
     def _progress_changed(self, facts: Facts, core: Core, event: ProgressChanged) -> None:
         index = event.match_index
-        if facts.role is Role.LEADER and index:
+        if facts.role is _LEADER and index:
             self._check_match(self.facts[event.follower], facts, index)
 
     # --- Commitment ----------------------------------------------------------------------------
@@ -523,7 +565,7 @@ class Invariants:
                 f"S{facts.server} commits {index} after {facts.commit} "
                 f"with a log up to {len(chain) - 1}",
             )
-        if facts.role is Role.LEADER and self.chains.terms[chain[index]] != facts.term:
+        if facts.role is _LEADER and self.chains.terms[chain[index]] != facts.term:
             raise Violation(
                 "15 Figure 8",
                 f"S{facts.server} leads term {facts.term} and commits "
@@ -601,7 +643,7 @@ class Invariants:
         before_index, before = facts.configurations[-1]
         facts.configurations.append((Index(index), configuration))
         self.coverage["joint configuration" if configuration.is_joint else "configuration"] += 1
-        if facts.role is not Role.LEADER:
+        if facts.role is not _LEADER:
             return
         commit_term = self.chains.terms[facts.chain[facts.commit]]
         if before_index > facts.commit or commit_term != facts.term:
@@ -659,7 +701,7 @@ class Invariants:
                 )
         for entry in found.entries:
             chain.append(self.chains.extend(chain[-1], entry))
-            if entry.kind is EntryKind.CONFIGURATION:
+            if entry.kind is _CONFIGURATION:
                 placed = Configuration.decode(entry.data)
                 configurations.append((Index(len(chain) - 1), placed))
         return chain, configurations

@@ -90,6 +90,21 @@ class Nemesis:
             "transfer": self._transfer,
             "campaign": self._campaign,
             "forget-leader": self._forget_leader,
+            "corrupt": lambda fault, nodes: self._on_all_links(fault, "corrupt"),
+            "reset": self._reset,
+            "bandwidth": self._bandwidth,
+            "clock-jump": self._clock_jump,
+            "clock-back": self._clock_back,
+            "slow-node": self._slow_node,
+            "power-again": self._power_again,
+            "bad-start": self._bad_start,
+            "bad-write": self._bad_write,
+            "short-write": self._short_write,
+            "bad-sector": self._spoil,
+            "stale-sector": self._spoil,
+            "misdirected": self._spoil,
+            "truncate": self._spoil,
+            "replace": self._replace,
         }
 
     def begin(self, fault: Fault) -> None:
@@ -139,9 +154,10 @@ class Nemesis:
         try:
             node.start()
         except StorageDamaged:
+            self._world.invariants.coverage["did not start"] += 1
             node.gone = True
         except StorageError:
-            pass
+            self._world.invariants.coverage["did not start"] += 1
 
     def _pause(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
@@ -168,6 +184,29 @@ class Nemesis:
         for node in nodes:
             node.set_clock_rate(rate)
             self._later(lasts, partial(node.set_clock_rate, 1.0))
+
+    def _clock_jump(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        # A lease rests on clocks that do not jump.
+        if not self._world.scenario.leases:
+            self._happens(fault)
+            for node in nodes:
+                node.jump_clock(fault.amount)
+
+    def _clock_back(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        if not self._world.scenario.leases:
+            self._happens(fault)
+            self._clock_for(nodes, 0.0, fault.lasts)
+
+    def _slow_node(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        for node in nodes:
+            node.turn_time = fault.amount
+
+        def heal() -> None:
+            for node in nodes:
+                node.turn_time = 0.0
+
+        self._later(fault.lasts, heal)
 
     # --- Links ---------------------------------------------------------------------------------
 
@@ -259,6 +298,24 @@ class Nemesis:
 
         self._later(fault.lasts, release)
 
+    def _reset(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        for link in self._around(nodes):
+            self._world.network.reset(link)
+
+    def _bandwidth(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        network = self._world.network
+        links = self._out_of(nodes)
+        for link in links:
+            link.rate = int(fault.amount)
+
+        def heal() -> None:
+            for link in links:
+                network.widen(link)
+
+        self._later(fault.lasts, heal)
+
     def _loss(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         self._on_all_links(fault, "loss")
 
@@ -311,6 +368,47 @@ class Nemesis:
             node.disk.fail_sync()
         for node in nodes:
             self._later(fault.lasts, partial(self.start, node))
+
+    def _power_again(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            if node.core is not None:
+                self._happens(fault)
+                node.lose_power(0)
+                node.disk.cut_opening(int(fault.amount * 10))
+                self._later(fault.lasts, partial(self.start, node))
+                self._later(2 * fault.lasts, partial(self.start, node))
+
+    def _bad_start(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            if node.core is not None:
+                self._happens(fault)
+                node.kill(len(node.pending))
+                node.disk.fail_opening()
+                self.start(node)
+                self._later(fault.lasts, partial(self.start, node))
+
+    def _bad_write(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        for node in nodes:
+            node.disk.fail_write()
+            self._later(fault.lasts, partial(self.start, node))
+
+    def _short_write(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        self._happens(fault)
+        for node in nodes:
+            node.disk.limit_writes(int(fault.amount))
+            self._later(fault.lasts, partial(node.disk.limit_writes, None))
+
+    def _spoil(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            if node.gone or not self._can_lose(node.server):
+                continue
+            if node.core is not None:
+                node.kill(len(node.pending))
+            if node.disk.spoil(fault.kind, fault.amount):
+                self._happens(fault)
+                self._world.invariants.damaged(node.server)
+            self.start(node)
 
     def _damage(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
@@ -388,6 +486,40 @@ class Nemesis:
                 changes.append(kind(draw.choice(now.voters)))
         servers = [change.server for change in changes]
         return changes[: len(set(servers))] if len(set(servers)) == len(servers) else changes[:1]
+
+    def _replace(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        """Do what is right when a disk is lost, or only an old copy of it is left.
+
+        A server that forgot its votes and what it acknowledged must not come back under its
+        name: it is removed, and a new one, with an empty disk, is added under another name.
+        """
+        for node in nodes:
+            if not node.gone and self._can_lose(node.server):
+                self._happens(fault)
+                if node.core is not None:
+                    node.kill(0)
+                node.gone = True
+                self._later(fault.lasts, partial(self._put_in_place, node, fault.lasts))
+
+    def _put_in_place(self, node: Node, wait: float) -> None:
+        """Ask whoever leads to replace a server, again and again until it is done."""
+        self._later(wait, partial(self._put_in_place, node, wait))
+        leader = self._world.leader()
+        if leader is None or leader.core is None:
+            return
+        now = leader.core.configuration
+        changes: list[Change] = [Remove(node.server)] if node.server in now.members else []
+        spare = next((s for s in self._everybody() if not self._is_known(s)), None)
+        if changes and spare is not None and len(now.voters) <= MOST_SERVERS:
+            changes.append(AddVoter(spare))
+        if changes and self.change(leader, changes):
+            self._world.invariants.coverage["server replaced"] += 1
+
+    def _everybody(self) -> list[ServerId]:
+        return [ServerId(s) for s in range(1, self._world.scenario.size + SPARES + 1)]
+
+    def _is_known(self, server: ServerId) -> bool:
+        return server in self._world.nodes
 
     def _snapshot(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:

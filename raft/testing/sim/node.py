@@ -10,8 +10,8 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from functools import lru_cache, partial
+from typing import Final, Protocol
 
 from raft.core.core import Core
 from raft.core.log import Snapshot
@@ -29,18 +29,20 @@ from raft.core.ready import Ready, Refused
 from raft.core.rules import Rules
 from raft.machine.base import StateMachine
 from raft.machine.sessions import Perform, Sessions, decode_request, is_session_request
-from raft.storage.base import LogStore, StorageError
+from raft.storage.base import LogStore, StorageDamaged, StorageError
 from raft.testing.session_mutants import SESSION_MUTANTS
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clock import LocalClock
 from raft.testing.sim.disks import ServerDisk
-from raft.testing.sim.invariants import Invariants, Save
+from raft.testing.sim.invariants import Harm, Invariants, Save
 from raft.testing.sim.machine import Registers
 from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario
 
 TOGETHER = 0.2
 """How often two saves are done at once, and told of in the wrong order."""
+
+_COMMAND: Final = EntryKind.COMMAND  # slow to look up (Python 3.11)
 
 Watch = Callable[[float, ServerId, object], None]
 """Is told when something happens, to which server (0: to several), and what."""
@@ -55,6 +57,9 @@ class Surroundings(Protocol):
     invariants: Invariants
     rules: Rules
     watch: Watch | None
+
+    def after(self, delay: float, action: Callable[[], object]) -> None:
+        """Do something later."""
 
     def send(self, node: Node, message: Message) -> None:
         """Let a message leave."""
@@ -97,6 +102,10 @@ class Node:
         self.core: Core | None = None
         self.life = 0
         self.paused = False
+        """It takes nothing in: it is stopped, or still busy with its last turn."""
+        self.stopped = False
+        self.turn_time = 0.0
+        """So long every turn takes: its processor is slow."""
         self.gone = False
         """Its vote is damaged, or it was removed: it never runs again."""
         self.registers = Registers()
@@ -120,8 +129,8 @@ class Node:
 
     @property
     def running(self) -> bool:
-        """It takes part: it is neither down nor paused."""
-        return self.core is not None and not self.paused
+        """It takes part: it is neither down nor stopped."""
+        return self.core is not None and not self.stopped
 
     @property
     def now(self) -> float:
@@ -131,6 +140,14 @@ class Node:
     def set_clock_rate(self, rate: float) -> None:
         """Let its clock run faster or slower than others from now on."""
         self.clock.set_rate(rate, self._world.now)
+        self._arm_anew()
+
+    def jump_clock(self, by: float) -> None:
+        """Let its clock show so many seconds more at once."""
+        self.clock.jump(by, self._world.now)
+        self._arm_anew()
+
+    def _arm_anew(self) -> None:
         if self.core is not None:
             self.wake_due = math.inf
             self._arm(self.core)
@@ -138,13 +155,11 @@ class Node:
     def start(self) -> None:
         """Start from the disk. Raises StorageError, and the server stays down."""
         world, scenario = self._world, self._scenario
-        try:
-            self._store = self.disk.open()
-            found = self._store.load()
-        except StorageError:
+        self._store, found = self.disk.open()
+        if not world.invariants.started(self.server, found, self._first, self.disk.harm):
             self.disk.kill()
-            raise
-        world.invariants.started(self.server, found, self._first)
+            raise StorageDamaged("the disk is as it was before; only the simulation can tell")
+        self.disk.harm = Harm.NONE
         self.life += 1
         self._new_machine()
         if found.snapshot is not None:
@@ -189,7 +204,7 @@ class Node:
     def _end(self) -> None:
         self.core = self._store = None
         self.life += 1
-        self.paused = self._save_waits = False
+        self.paused = self.stopped = self._save_waits = False
         self.wake_due = math.inf
         self.inbox.clear()
         self.pending.clear()
@@ -199,24 +214,29 @@ class Node:
 
     def pause(self) -> None:
         """Stop working, but not existing: what arrives waits."""
-        self.paused = True
+        self.stopped = self.paused = True
 
     def resume(self) -> None:
         """Go on, with all that has come up meanwhile at once."""
-        self.paused = False
+        self.stopped = self.paused = False
+        # What was due while nobody listened has gone by.
+        self.wake_due = math.inf
         inbox, self.inbox = self.inbox, []
-        for what in inbox:
+        for number, what in enumerate(inbox):
             core = self.core
             if core is None:
                 return  # Its disk failed.
+            if self.paused:
+                self.inbox[:0] = inbox[number:]
+                return
             if isinstance(what, Operation):
                 self.request(what)
             else:
                 self._step(core, what, self.now)
-        if self._save_waits:
+        if self._save_waits and not self.paused:
             self._save_waits = False
             self.save_done()
-        if self.core is not None:
+        if self.core is not None and not self.paused:
             self.core.tick(self.clock.at(self._world.now))
             self.turn()
 
@@ -310,9 +330,23 @@ class Node:
             again = self._work_off(core, ready, now)
             if self.life != life:
                 return
+            if self.turn_time:
+                self._be_busy()
         if self._confirmed:
             self._answer_reads(core)
         self._arm(core)
+
+    def _be_busy(self) -> None:
+        """Take nothing in before the time of a turn is over; what a turn sends leaves at once."""
+        if not self.paused:
+            self.paused = True
+            self._world.after(self.turn_time, partial(self._turn_over, self.life))
+
+    def _turn_over(self, life: int) -> None:
+        if self.life == life and not self.stopped:
+            if self.inbox:
+                self._world.invariants.coverage["slow server: work waits"] += 1
+            self.resume()
 
     def _arm(self, core: Core) -> None:
         # One wake-up at a time: most deadlines move on before they are reached.
@@ -361,7 +395,7 @@ class Node:
         self._world.invariants.applied(self.server, first_index, entries)
         for index, entry in enumerate(entries, first_index):
             answer = b""
-            if entry.kind is EntryKind.COMMAND:
+            if entry.kind is _COMMAND:
                 answer = self._carry_out(Index(index), entry.data)
             if self._proposals and (mine := self._proposals.pop(Index(index), None)) is not None:
                 term, operation = mine

@@ -62,6 +62,8 @@ class Scenario:
     command again when its answer does not come; 0: commands without sessions, sent once."""
     session_mutant: str | None = None
     """The name of a mutant of the sessions, if they are to be one."""
+    operator_mutant: str | None = None
+    """The name of a mutant of the people (``raft.testing.sim.operator_mutants``), if any."""
     store: str | None = None
     """The name of a mutant of the Wal (``raft.testing.store_mutants``), if it is to be one."""
 

@@ -42,9 +42,10 @@ def _heal(world: World) -> None:
     world.nemesis.enabled = False
     for node in world.nodes.values():
         node.disk.set_full(False)
-        node.disk_slowness = 0.0
+        node.disk.limit_writes(None)
+        node.disk_slowness = node.turn_time = 0.0
         node.set_clock_rate(1.0)
-        if node.paused:
+        if node.stopped:
             node.resume()
         # An fsync that is still to fail fails now; the server starts again below.
         world.nemesis.start(node)

@@ -26,6 +26,7 @@ from raft.testing.sim.nemesis import Nemesis, leads
 from raft.testing.sim.network import Network
 from raft.testing.sim.node import Node, Watch
 from raft.testing.sim.operations import Operation
+from raft.testing.sim.operator_mutants import OPERATOR_MUTANTS
 from raft.testing.sim.scenario import Scenario
 from raft.testing.store_mutants import STORE_MUTANTS
 
@@ -61,7 +62,8 @@ class World:
         self.invariants = Invariants(Configuration(first))
         self.network = Network(scenario, self.chance, everybody, self._after, self._arrive)
         self.nodes: dict[ServerId, Node] = {}
-        self.nemesis = Nemesis(self)
+        mutant = scenario.operator_mutant
+        self.nemesis: Nemesis = OPERATOR_MUTANTS[mutant](self) if mutant else Nemesis(self)
         self.clients = Clients(self, operations)
         for server in first:
             self._add(server, first)

@@ -71,7 +71,8 @@ class Status(Panel):
         if not said.answer.ok:
             return [command, ("✗ ", palette.bad), (said.answer.text, palette.bad)]
         mark = self._mark(said.text)
-        return [command, mark, (f" {said.answer.text}", palette.text)]
+        in_one_line = said.answer.text.replace("\n", " · ")
+        return [command, mark, (f" {in_one_line}", palette.text)]
 
     def _mark(self, text: str) -> Span:
         """Return how a command went that was carried out: an operation may have failed even so."""
@@ -106,7 +107,7 @@ class Status(Panel):
         when = f" in {milliseconds(at - seen.virtual)}"
         if isinstance(what, Flight):
             message = what.message
-            kind = KINDS[type(message).__name__]
+            kind = KINDS.get(type(message).__name__, type(message).__name__)
             look = look_of(message, seen.view)
             said = f" {look.face}" if look.label or look.face not in "●○" else ""
             text = f"S{message.src} → S{message.dst} {kind}{said}"
