@@ -346,7 +346,11 @@ class Saves:
         """Note that a leader's snapshot is to be stored, and the state machine to be restored."""
         self.snapshot = snapshot
         self.restore = True
-        self._unsaved_from = max(self._unsaved_from, Index(snapshot.index + 1))
+        if self._unsaved_from <= snapshot.index:
+            # What takes the place of another leader's entries may be in the snapshot and no longer
+            # to be stored: those that the disk has behind it must go all the same.
+            self._unsaved_from = Index(snapshot.index + 1)
+            self._rewrite = True
 
     def take(self, number: int, hard_state: HardState, last_index: Index) -> tuple[Index, bool]:
         """Hand out what is unsaved up to ``last_index``; return the index where it starts.

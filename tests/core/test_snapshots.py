@@ -543,6 +543,28 @@ def test_an_empty_state_machine_has_a_snapshot_too() -> None:
     assert network.core(4).snapshot == Snapshot(1, 1, Configuration((1, 2, 3)), b"")
 
 
+def test_a_snapshot_in_the_place_of_entries_that_were_to_replace_others_on_disk() -> None:
+    """All in one turn: entries take the place of another leader's, and a snapshot that of both.
+
+    If the disk kept the tail that no longer counts, the server would take itself for less
+    up-to-date after a restart than it has said to be, and vote for a leader without entry 6.
+    """
+    members = Configuration((1, 2, 3))
+    disk = Disk(HardState(3), entries_of([1, 1, 1, 1, 3, 3, 3, 3]))
+    core = Core(Config(3, (1, 2, 3)), disk.hard_state, disk.entries, Random(1), 0.0)
+    core.step(AppendEntries(1, 3, 5, 4, 1, entries_of([5, 5]), 4), 0.1)
+    whole = Snapshot(6, 5, members, b"state")
+    core.step(
+        InstallSnapshot(1, 3, 5, 6, 5, members.encode(), 5, whole.checksum, 0, whole.data), 0.1
+    )
+    while (ready := core.ready(0.1)) is not None:
+        disk.save(ready)
+        core.persisted(ready.number, 0.1)
+    assert disk.snapshot == whole
+    assert (core.log.last_index, core.log.last_term) == (6, 5)
+    assert (disk.log.last_index, disk.log.last_term) == (6, 5)
+
+
 # --- Whatever happens to the pieces --------------------------------------------------------------
 
 
