@@ -72,6 +72,7 @@ class Leadership:
         """Send heartbeats (§5.2), or return why to step down."""
         if self.transferee is not None and now >= self._transfer_deadline:
             self._set_transferee(None)
+            self._leave_joint(now)
         if self._state.config.check_quorum and not self._hears_quorum(now):
             return RoleReason.QUORUM_LOST
         self._broadcast_due = True
@@ -395,9 +396,15 @@ class Leadership:
         )
 
     def _leave_joint(self, now: float) -> None:
-        """Append C_new once C_old,new is committed, whoever began the change (§6)."""
+        """Append C_new once C_old,new is committed, whoever began the change (§6).
+
+        But not while leadership is handed over: the one who takes over, and will do it, could lose
+        the election for want of this entry.
+        """
         state = self._state
         placed = state.configurations
+        if self.transferee is not None:
+            return
         if placed.latest.is_joint and state.rules.may_leave_joint(placed.index, state.commit_index):
             self._append_configuration(placed.latest.left_joint(), now)
 

@@ -377,9 +377,37 @@ def test_bug_30_a_target_that_is_demoted_stays_the_target() -> None:
     change(network, 1, Demote(3), Remove(4))
     assert network.transfer(1, 3) == Refused(Refusal.IMPOSSIBLE, "S3 is no voter")
     network.transfer(1, 2)
-    network.in_flight = [f for f in network.in_flight if not isinstance(f.message, TimeoutNow)]
     network.settle(lambda message: not isinstance(message, TimeoutNow))
     assert network.core(1).transferee == 2, "the configuration that follows has S2"
+
+
+def test_a_joint_configuration_is_not_left_while_leadership_is_handed_over() -> None:
+    """Or its end would be one more entry, which the target lacks when it is told to take over."""
+    network = led()
+    change(network, 1, AddVoter(4), AddVoter(5))
+    network.transfer(1, 3)
+    exchange(network, 1, 4)
+    network.settle(lambda message: message.dst == 3 and not isinstance(message, TimeoutNow))
+    arrive(network, pick(network, AppendEntriesReply, 3, 1))
+    core = network.core(1)
+    assert core.commit_index == core.configuration_index, "S3's answer makes it committed"
+    assert core.log.last_index == core.configuration_index
+    network.settle()
+    assert network.leader == 3
+    heartbeat(network, 3)
+    assert not network.core(3).configuration.is_joint, "whoever takes over ends it"
+
+
+def test_a_joint_configuration_is_left_when_the_transfer_is_given_up() -> None:
+    network = led()
+    change(network, 1, AddVoter(4), AddVoter(5))
+    network.transfer(1, 3)
+    isolate(network, 3)
+    network.settle()
+    assert network.core(1).configuration.is_joint
+    network.advance(network.core(1).config.election_timeout_max)
+    heartbeat(network, 1)
+    assert network.core(1).transferee is None
     assert not network.core(1).configuration.is_joint
 
 
