@@ -432,12 +432,15 @@ class Leadership:
     # --- Leadership transfer (thesis §3.10) ------------------------------------------------------
 
     def transfer(self, target: ServerId | None, now: float) -> Refused | None:
-        """Begin to hand over: to ``target``, or to the voter that has most of the log."""
+        """Begin to hand over: to ``target``, or to the voter that has most of the log.
+
+        Of those heard lately, if there are any: one that is down would never take over.
+        """
         voters = [p for p in self.progress if p in self._state.configuration.voters]
         if target is None:
             if not voters:
                 return Refused(Refusal.IMPOSSIBLE, "there is no other voter to lead")
-            target = max(voters, key=lambda peer: (self.progress[peer].match_index, -peer))
+            target = max(voters, key=lambda peer: self._fitness(peer, now))
         if target == self._state.me:
             return Refused(Refusal.IMPOSSIBLE, f"S{target} leads already")
         if target not in voters:
@@ -448,6 +451,11 @@ class Leadership:
         self._transfer_deadline = now + self._state.config.election_timeout_max
         self._hand_over_if_ready(target)
         return None
+
+    def _fitness(self, peer: ServerId, now: float) -> tuple[bool, Index, int]:
+        progress = self.progress[peer]
+        heard_lately = now - progress.heard_at < self._state.config.election_timeout_min
+        return heard_lately, progress.match_index, -peer
 
     def _set_transferee(self, target: ServerId | None) -> None:
         if target != self.transferee:

@@ -421,6 +421,17 @@ def test_a_transfer_that_cannot_be(to: int, why: str) -> None:
     assert network.transfer(1, to) == Refused(Refusal.IMPOSSIBLE, why)
 
 
+def test_a_transfer_without_a_target_does_not_go_to_a_server_that_is_down() -> None:
+    network = led()
+    network.crash(2)
+    for _ in range(4):
+        network.advance(0.050)
+        network.settle()
+    network.transfer(1, None)
+    network.settle()
+    assert network.leader == 3
+
+
 def test_a_transfer_without_a_target_goes_to_the_one_that_has_most() -> None:
     network = led()
     isolate(network, 2)
