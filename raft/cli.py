@@ -338,8 +338,10 @@ def _parser() -> argparse.ArgumentParser:
         "is damaged (the last lines say where), 2 this is no directory of a server."
     )
     inspect.add_argument("directory", type=Path, metavar="DIR", help="what serve's --data names")
-    inspect.add_argument("--from", type=_id, metavar="N", dest="first", help="from this entry on")
-    inspect.add_argument("--to", type=_id, metavar="N", dest="last", help="up to this entry")
+    inspect.add_argument(
+        "--from", type=_count, metavar="N", dest="first", help="from this entry on"
+    )
+    inspect.add_argument("--to", type=_count, metavar="N", dest="last", help="up to this entry")
     simulate.add_arguments(_add(commands, "sim", simulate.main, "try Raft in simulated clusters"))
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from raft.testing.sim.scenario import MOST_SERVERS, SHORT
 
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--servers", type=_size, metavar="N", help="1 to 7; by default each seed chooses")
     add(
         "--seconds",
-        type=float,
+        type=_seconds,
         default=SHORT,
         metavar="S",
         help=f"simulated seconds of faults for each seed (default {SHORT:g})",
@@ -36,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--faults", type=_kinds, metavar="KIND,...", help="only these; 'list' lists all kinds")
     add("--mutant", metavar="NAME", help="break a rule of Raft; 'list' lists all mutants")
     add("--mutants", action="store_true", help="run all of them: which are caught, and by what")
-    add("--jobs", type=int, default=1, metavar="J", help="processes (default 1)")
+    add("--jobs", type=_jobs, default=1, metavar="J", help="processes (default 1)")
     add("--keep", type=_numbers, metavar="N,...", help="of the faults only these; or 'none'")
-    add("--until", type=float, metavar="S", help="end the faults then")
-    add("--operations", type=int, metavar="N", help="clients begin no more operations than that")
+    add("--until", type=_seconds, metavar="S", help="end the faults then")
+    add("--operations", type=_count, metavar="N", help="clients begin no more operations than that")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -67,6 +68,28 @@ def _seeds(text: str) -> range:
 def _size(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_SERVERS:
         raise argparse.ArgumentTypeError(f"{text!r}: 1 to {MOST_SERVERS} servers")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} are no seconds: 4 are, or 0.5")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return int(text)
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: one process at least")
     return int(text)
 
 

@@ -205,6 +205,11 @@ async def _transfer(raft: Raft, options: Namespace) -> None:
 
 
 async def _snapshot(raft: Raft, options: Namespace) -> None:
+    if options.id is not None and options.id not in raft.servers:
+        # A member that was added since may be missing among the servers that we were told of.
+        await raft.members(options.timeout)
+        if options.id not in raft.servers:
+            raise CannotError(f"server {options.id} is no member of the cluster")
     index = await raft.snapshot(options.id, options.timeout)
     print(f"the snapshot stands for the log up to {index}" if index else "nothing is applied yet")
 

@@ -204,6 +204,13 @@ async def test_the_command_grows_and_shrinks_a_cluster(cluster: RealCluster) -> 
     assert not re.search(r"^2 ", removed.out.decode(), re.MULTILINE)
     status = (await cluster.command("status")).out.decode()
     assert re.search(rf"^4 +{address} +leader .* 1 3 4$", status, re.MULTILINE), status
+    taken = await cluster.command("snapshot", "4")
+    assert taken.out.startswith(b"the snapshot stands for the log up to "), taken.err
+    stranger = await cluster.command("snapshot", "9")
+    assert (stranger.status, stranger.err) == (
+        1,
+        "raft snapshot: server 9 is no member of the cluster\n",
+    )
     nobody = await cluster.command("promote", "9")
     assert (nobody.status, nobody.err) == (
         1,

@@ -152,6 +152,10 @@ def test_nothing_wrong_is_exit_status_0(capsys: pytest.CaptureFixture[str]) -> N
         (["--mutant", "nice"], "nice: there is no such thing"),
         (["--servers", "8"], "1 to 7 servers"),
         (["--keep", "x"], "numbers of faults"),
+        (["--jobs", "0"], "one process at least"),
+        (["--seconds", "nan"], "are no seconds"),
+        (["--until=-1"], "are no seconds"),
+        (["--operations", "x"], "is no number from 0 on"),
     ],
 )
 def test_a_wrong_command_is_told_what_is_right(

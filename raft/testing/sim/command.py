@@ -33,7 +33,7 @@ ALL_MUTANTS: Mapping[str, type] = {
 def run_command(options: argparse.Namespace) -> int:
     """Run the command and return the exit status."""
     if options.faults == ("list",):
-        return _list({name: kind.words for name, kind in KINDS.items()})
+        return _list({name: kind.description for name, kind in KINDS.items()})
     if options.mutant == "list":
         return _list({name: (mutant.__doc__ or "") for name, mutant in ALL_MUTANTS.items()})
     _check(options, "faults", options.faults or (), KINDS)

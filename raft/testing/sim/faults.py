@@ -6,6 +6,7 @@ failing one is shrunk by. Each fault ends by itself, and takes its end with it w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -56,6 +57,12 @@ class Kind:
     """How often it is drawn, compared with others."""
     extra: bool = False
     """It is drawn beside the others, so that to know of it changes none of them."""
+
+    @property
+    def description(self) -> str:
+        """What it does, to no server in particular."""
+        blanks = {"{0}": "a server", "{1}": "another", "{all}": "some servers"}
+        return re.sub(r"\{[^}]*\}", lambda blank: blanks.get(blank[0], "N"), self.words)
 
 
 def _one(draw: Random, scenario: Scenario) -> ServerId:
