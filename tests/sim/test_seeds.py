@@ -24,6 +24,12 @@ def test_a_thousand_seeds(first: int) -> None:
     check(Order(), first, BLOCK)
 
 
+@pytest.mark.parametrize("seed", [32, 47])
+def test_long_seeds_that_are_told_apart_by_joint_configurations(seed: int) -> None:
+    """A transfer while one is about to be left; a lease while a voter joins that heard nobody."""
+    check(Order(seconds=LONG), seed, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 20_000, BLOCK))
 def test_twenty_thousand_long_seeds(first: int) -> None:

@@ -156,14 +156,20 @@ class World:
         self.network.send(message)
 
     def lease_used(self, node: Node, index: Index) -> None:
-        """Look at a read that asked nobody: a quorum must still refuse to elect another."""
+        """Look at a read that asked nobody: those who would elect another must be no quorum.
+
+        Nor is it one if a voter that is joining has heard of nobody yet: while the configuration
+        is joint, a majority of the old voters is needed as well.
+        """
         self.invariants.lease_used(node.server, index)
         assert node.core is not None
-        patient = [s for s, n in self.nodes.items() if n is node or n.is_patient_with(node.server)]
-        if not node.core.configuration.is_quorum(patient, majority):
+        free = [
+            s for s, n in self.nodes.items() if not (n is node or n.is_patient_with(node.server))
+        ]
+        if node.core.configuration.is_quorum(free, majority):
             raise Violation(
                 "28 leases",
-                f"S{node.server} reads by its lease, but only {patient} hold to it still",
+                f"S{node.server} reads by its lease, but {free} are free to elect another",
             )
 
     def failed(self, node: Node, error: StorageError) -> None:
