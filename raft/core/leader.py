@@ -447,8 +447,10 @@ class Leadership:
             return Refused(Refusal.IMPOSSIBLE, f"S{target} is no voter")
         if self.transferee is not None and self.transferee != target:
             return Refused(Refusal.TRANSFERRING, f"leadership already goes to S{self.transferee}")
+        if self.transferee is None:
+            # To ask again gives it no more time: writes are refused meanwhile.
+            self._transfer_deadline = now + self._state.config.election_timeout_max
         self._set_transferee(target)
-        self._transfer_deadline = now + self._state.config.election_timeout_max
         self._hand_over_if_ready(target)
         return None
 

@@ -363,6 +363,17 @@ def test_bug_30_a_transfer_that_fails_is_never_given_up() -> None:
     assert isinstance(network.propose(1, b"x=1"), int)
 
 
+def test_bug_30_asking_again_gives_a_transfer_no_more_time() -> None:
+    network = led()
+    network.crash(3)
+    network.transfer(1, 3)
+    given_up_at = network.now + network.core(1).config.election_timeout_max
+    while network.now < given_up_at:
+        assert network.transfer(1, 3) is None
+        heartbeat(network, 1)
+    assert network.core(1).transferee is None
+
+
 def test_bug_30_a_lost_request_to_take_over_is_repeated() -> None:
     network = led()
     network.transfer(1, 3)
