@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raft.core.rules import Rules
+from raft.loops import new_event_loop
 from raft.machine.base import StateMachineError
 from raft.machine.kv import KeyValue
 from raft.printable import printable
@@ -59,7 +60,10 @@ def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
         server = Server(config, wal, KeyValue(), rules, disk)
         _report_recovery(server, wal)
         _rarely_collect()
-        return asyncio.run(_run(server, config))
+        # A server of a laboratory starts while a person waits, and has little to do.
+        loop = asyncio.new_event_loop if config.attended else new_event_loop
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(_run(server, config))
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
