@@ -4,19 +4,15 @@ Every promise is a fact that may be stated once (who leads a term, who has a ser
 which log an index and a term name, what is committed at an index); a second, different
 statement breaks it. So each check costs a look-up, however long the run is. The numbers are
 those of the table in ``tests/README.md``.
-
-:class:`Facts` is what is known of one server, from what it told of itself, independently of
-what its core believes.
 """
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from raft.core import recovering
 from raft.core.core import Core
 from raft.core.events import (
     CommitAdvanced,
@@ -34,7 +30,7 @@ from raft.core.events import (
     TransferChanged,
     VoteCast,
 )
-from raft.core.log import HardState, Snapshot
+from raft.core.log import HardState
 from raft.core.membership import Configuration
 from raft.core.messages import (
     AlreadyVoted,
@@ -55,75 +51,13 @@ from raft.core.messages import (
 )
 from raft.core.quorum import majority
 from raft.core.readonly import ReadState
-from raft.core.value import value
-from raft.storage.base import LogStore, Recovered
-from raft.testing.safety import SafetyViolation
+from raft.storage.base import Recovered
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
+from raft.testing.sim.facts import Facts, Harm, Save, Violation
 
 # Asked for at nearly every event, and slow to look up (Python 3.11).
 _LEADER: Final = Role.LEADER
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
-
-
-class Violation(SafetyViolation):
-    """A promise is broken; ``invariant`` names it."""
-
-    def __init__(self, invariant: str, what: str) -> None:
-        super().__init__(f"{invariant}: {what}")
-        self.invariant = invariant
-
-
-@value
-class Save:
-    """What a store is asked to keep."""
-
-    hard_state: HardState | None
-    first_index: Index
-    entries: tuple[Entry, ...]
-    snapshot: Snapshot | None
-
-    def to(self, store: LogStore) -> None:
-        """Do it. Raises StorageError."""
-        store.save(self.hard_state, self.first_index, self.entries, self.snapshot)
-
-
-class Harm(enum.Enum):
-    """What happened to a disk that no disk may do."""
-
-    NONE = enum.auto()
-    """Crashes and power cuts at most."""
-    NOTICED = enum.auto()
-    """A bit flipped: a store must refuse, or find what was there."""
-    UNNOTICED = enum.auto()
-    """What is lost may look as if it had never been synced: a store may find an older state."""
-
-
-@dataclass(slots=True)
-class Facts:
-    """What one server has told of itself. Lists of prefixes are by index, from 0."""
-
-    server: ServerId
-    chain: list[Prefix] = field(default_factory=lambda: [EMPTY])
-    """Its log, since the beginning of time: what it compacted away included."""
-    durable: list[Prefix] = field(default_factory=lambda: [EMPTY])
-    """Its log as it would be found after a crash."""
-    hard_state: HardState = field(default_factory=HardState)
-    """On its disk."""
-    configurations: list[tuple[Index, Configuration]] = field(default_factory=list)
-    term: Term = Term(0)
-    role: Role = Role.FOLLOWER
-    commit: Index = Index(0)
-    applied: Index = Index(0)
-    reads: dict[int, Index] = field(default_factory=dict)
-    patient: bool = False
-    """When it was asked for a vote last, it had another leader."""
-    sent_back: Counter[tuple[ServerId, Term]] = field(default_factory=Counter)
-    """How often a follower sent it back in a term that it led."""
-
-    @property
-    def configuration(self) -> Configuration:
-        """The configuration that counts: the latest in the log."""
-        return self.configurations[-1][1]
 
 
 class Invariants:
@@ -149,6 +83,9 @@ class Invariants:
         self._floor: dict[int, Index] = {}
         self.effects: dict[bytes, Index] = {}
         """At which index each command took effect."""
+        self._damaged: set[ServerId] = set()
+        self._lost: dict[ServerId, list[list[Prefix]]] = {}
+        """What servers that recover had on their disks before these were damaged."""
         self._interrupted: dict[ServerId, tuple[list[Prefix], HardState]] = {}
         self._on_event: Mapping[type, Callable[[Facts, Core, Any], None]] = {
             RoleChanged: self._role_changed,
@@ -187,8 +124,12 @@ class Invariants:
         chain, configurations = self._read(found, first)
         allowed = [(facts.durable, facts.hard_state)]
         if server in self._interrupted:
-            allowed.append(self._interrupted.pop(server))
-        if (chain, found.hard_state) not in allowed:
+            durable, hard_state = self._interrupted.pop(server)
+            # All of it, or term and vote alone.
+            allowed += [(durable, hard_state), (facts.durable, hard_state)]
+        if self._begins_to_recover(facts, found.hard_state, [state for _, state in allowed]):
+            self._lost.setdefault(server, []).append(facts.durable)
+        elif (chain, found.hard_state) not in allowed:
             if harm is Harm.UNNOTICED:
                 self._check_older(server, chain, found.hard_state)
                 return False
@@ -216,6 +157,50 @@ class Invariants:
             )
         self.coverage["older state found on a harmed disk"] += 1
 
+    def damaged(self, server: ServerId) -> None:
+        """Note that a server may have lost what was on its disk, but for term and vote."""
+        self._damaged.add(server)
+
+    def lacks(self, server: ServerId) -> bool:
+        """Tell whether a server may lack what it had on its disk before that was damaged."""
+        return server in self._damaged or bool(
+            server in self.facts and self.facts[server].hard_state.recovering
+        )
+
+    def _begins_to_recover(
+        self, facts: Facts, found: HardState, allowed: Sequence[HardState]
+    ) -> bool:
+        """Tell whether a server has lost entries and says so, in a term of its own (31)."""
+        damaged = facts.server in self._damaged
+        self._damaged.discard(facts.server)
+        if found.recovering in (0, *(state.recovering for state in allowed)):
+            return False
+        if not damaged:
+            raise Violation(
+                "26 an undamaged disk opens", f"S{facts.server} begins to recover as {found}"
+            )
+        if found not in [recovering.begin(state) for state in allowed]:
+            raise Violation(
+                "31 recovery",
+                f"S{facts.server} begins to recover as {found}, but it was {facts.hard_state}",
+            )
+        self.coverage["recovery begun"] += 1
+        return True
+
+    def _check_recovered(self, facts: Facts) -> None:
+        """Check that a server that votes again has what it ever helped to commit (31)."""
+        durable, committed = facts.durable, self.committed
+        for lost in self._lost.pop(facts.server, ()):
+            for index in range(min(len(lost), len(committed))):
+                held = lost[index] == committed[index]
+                if held and (index >= len(durable) or durable[index] != committed[index]):
+                    raise Violation(
+                        "31 recovery",
+                        f"S{facts.server} votes again without "
+                        f"{self.chains.shown(index, lost[index])}, which it acknowledged",
+                    )
+        self.coverage["recovery over"] += 1
+
     def happened(self, core: Core, events: Sequence[CoreEvent]) -> None:
         """Check what one server just did."""
         facts = self.facts[core.config.server]
@@ -241,7 +226,10 @@ class Invariants:
     def stored(self, server: ServerId, save: Save) -> None:
         """Note what a server's disk holds from now on."""
         facts = self.facts[server]
-        facts.hard_state = self._after_save(facts.durable, save) or facts.hard_state
+        before = facts.hard_state
+        facts.hard_state = self._after_save(facts.durable, save) or before
+        if before.recovering and not facts.hard_state.recovering:
+            self._check_recovered(facts)
 
     def interrupted(self, server: ServerId, save: Save) -> None:
         """Note a save that the power cut off: all of it is there, or nothing."""
@@ -594,8 +582,10 @@ class Invariants:
         prefix = facts.chain[index]
         holders = []
         for server in facts.configuration.members:
-            durable = self.facts[server].durable if server in self.facts else []
-            if index < len(durable) and durable[index] == prefix:
+            disks = [self.facts[server].durable] if server in self.facts else []
+            # What a server lost that recovers still counts: no leader is elected by its vote.
+            disks += self._lost.get(server, [])
+            if any(index < len(disk) and disk[index] == prefix for disk in disks):
                 holders.append(server)
         if not facts.configuration.is_quorum(holders, majority):
             raise Violation(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from raft.core.membership import Change, Remove
 from raft.core.messages import Index
 from raft.machine.sessions import Sessions
-from raft.testing.sim.invariants import Violation
+from raft.testing.sim.facts import Violation
 from raft.testing.sim.operations import Operation
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class _Settling:
         ends = set[tuple[Index, Index, Index, int]]()
         for node in members:
             core = node.core
-            if core is None:
+            if core is None or core.recovering:
                 return False
             last = core.log.last_index
             ends.add((last, core.commit_index, core.last_applied, node.registers.digest))

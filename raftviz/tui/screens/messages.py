@@ -38,9 +38,7 @@ class MessagesScreen(ModalScreen[str | None]):
         """List the messages, the next one first."""
         choices = OptionList(*map(self._line, self._flights), markup=False)
         choices.border_title = "messages in flight"
-        choices.border_subtitle = (
-            "Enter delivers · d drops · c sends a copy · h holds, releases · Esc"
-        )
+        choices.border_subtitle = "Enter delivers · d drops · c copies · h holds or releases · Esc"
         choices.highlighted = 0
         yield choices
 
