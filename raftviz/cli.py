@@ -244,7 +244,7 @@ def _complete_topic(
 def commands(topic: tuple[str, ...], as_markdown: bool) -> None:
     """List all commands, or explain one.
 
-    TOPIC is the name of a command, or "conditions".
+    TOPIC is the name of a command, "conditions", or "rules" for those that can be broken.
     """
     from raftviz.commands import help_text, is_topic, markdown
 

@@ -256,7 +256,10 @@ class Fabric:
         On a link without rules it takes no time, not even a frozen clock's.
         """
         src, dst = (passage.dst, CLIENT) if back else (CLIENT, passage.dst)
-        link = self.links[src, dst]
+        link = self.links.get((src, dst))
+        if link is None:  # the server has just left
+            passage.forget(raw, back=back)
+            return
         if link.is_normal and not self.on((src, dst)):
             passage.deliver(raw, back=back)
             passage.forget(raw, back=back)
@@ -312,7 +315,8 @@ class Fabric:
         """Return where the server's process listens, None if it cannot be reached."""
         address = self._addresses.get(passage.dst)
         found = None if address is None else await asyncio.shield(address)
-        broken = any(self.links[link].rules.reset for link in passage.links)
+        links = [self.links.get(link) for link in passage.links]
+        broken = any(link is None or link.rules.reset for link in links)
         return None if broken else found
 
     def linked(self) -> None:
