@@ -98,9 +98,11 @@ class LogStoreConformance:
 
     def teardown_method(self) -> None:
         """Close what is open, and remove the directory."""
-        if hasattr(self, "_store"):
-            self._store.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            if hasattr(self, "_store"):
+                self._store.close()
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def _begin(self, *entries: Entry, hard_state: HardState | None = None) -> LogStore:
         """Open the store, and let it hold these entries from 1 on."""

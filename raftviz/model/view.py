@@ -14,6 +14,7 @@ from typing import Any
 
 from raft.core.events import ConfigurationChanged, Role
 from raft.core.messages import Entry, Index, Message, ServerId, Term
+from raft.frames import Consistency
 from raftviz.model import events as ev
 from raftviz.model.link_rules import CLIENT, LinkRules
 from raftviz.model.server_view import LAB, NO_MEMBERS
@@ -93,6 +94,7 @@ class OperationView:
     value: bytes
     server: ServerId
     invoked: float
+    consistency: Consistency = Consistency.LINEARIZABLE
     outcome: ev.Outcome | None = None
     found: bool = False
     answer: bytes = b""
@@ -237,7 +239,7 @@ class ClusterView:
         for op in self.operations:
             yield (
                 LAB,
-                ev.OperationInvoked(op.id, op.kind, op.key, op.value, op.server),
+                ev.OperationInvoked(op.id, op.kind, op.key, op.value, op.server, op.consistency),
                 op.invoked,
             )
             if op.outcome is not None:
@@ -381,6 +383,7 @@ class ClusterView:
                 what.value,
                 what.server,
                 event.virtual_time,
+                what.consistency,
             )
         )
         del self.operations[:-OPERATIONS_KEPT]

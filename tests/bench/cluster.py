@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,20 +44,17 @@ def running(
 ) -> Iterator[Cluster]:
     """Run so many servers, with their data in a directory that goes when they have stopped."""
     with tempfile.TemporaryDirectory(dir=directory, prefix="raft-bench-") as name:
+        home = Path(name)
         ids = [ServerId(number) for number in range(1, servers + 1)]
-        proofs, secret = _certificates(Path(name), ids) if tls else _secret(Path(name), ids)
-        addresses = {
-            server: f"127.0.0.1:{port}"
-            for server, port in zip(ids, free_ports(servers), strict=True)
-        }
-        started = [
-            _start(server, addresses, Path(name), [*proofs[server], *options]) for server in ids
-        ]
+        ports = free_ports(servers)
+        addresses = {server: f"127.0.0.1:{port}" for server, port in zip(ids, ports, strict=True)}
+        secret, proofs = _certificates(home, ids) if tls else _secret(home, ids)
+        started = [_start(server, addresses, home, [*proofs[server], *options]) for server in ids]
         try:
             for process in started:
                 assert process.stdout is not None
                 if not process.stdout.readline():
-                    raise SystemExit(Path(name, "log-1").read_text() or "a server did not start")
+                    raise SystemExit((home / "log-1").read_text() or "a server did not start")
             processes = {
                 server: psutil.Process(process.pid)
                 for server, process in zip(ids, started, strict=True)
@@ -70,38 +67,34 @@ def running(
                 process.communicate()
 
 
-def _secret(
-    directory: Path, ids: Iterable[ServerId]
-) -> tuple[dict[ServerId, list[str]], bytes | Certificate]:
-    """Return every server's options for what proves who it is, and a client's proof."""
-    path = directory / "secret"
+def _secret(home: Path, servers: Sequence[ServerId]) -> tuple[bytes, dict[ServerId, list[str]]]:
+    """Return a secret, and the options with which servers get it."""
+    path = home / "secret"
     write_secret(path)
-    return {server: ["--secret-file", str(path)] for server in ids}, read_secret(path)
+    return read_secret(path), {server: ["--secret-file", str(path)] for server in servers}
 
 
 def _certificates(
-    directory: Path, ids: Iterable[ServerId]
-) -> tuple[dict[ServerId, list[str]], bytes | Certificate]:
-    """Return the same for encrypted connections."""
-    who = [*((Role.SERVER, str(server)) for server in ids), (Role.CLIENT, "bench")]
-    *servers, client = make(directory, Authority.new(NAME), who, days=60)
+    home: Path, servers: Sequence[ServerId]
+) -> tuple[Certificate, dict[ServerId, list[str]]]:
+    """Return a client's certificate, and the options with which servers get theirs."""
+    who = [(Role.SERVER, str(server)) for server in servers] + [(Role.CLIENT, "bench")]
+    *theirs, client = make(home, Authority.new(NAME), who, days=60)
     options = {
-        server: ["--certificate", str(path)] for server, path in zip(ids, servers, strict=True)
+        server: ["--certificate", str(path)] for server, path in zip(servers, theirs, strict=True)
     }
-    return options, Certificate(client)
+    return Certificate(client), options
 
 
 def _start(
-    server: ServerId, addresses: dict[ServerId, str], directory: Path, options: Sequence[str]
+    server: ServerId, addresses: dict[ServerId, str], home: Path, options: Sequence[str]
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "raft", "serve", "--id", str(server), "--cluster", NAME]
-    command += ["--listen", addresses[server], "--data", str(directory / f"data-{server}")]
-    command += options
+    command += ["--listen", addresses[server], "--data", str(home / f"data-{server}"), *options]
     for peer, address in addresses.items():
         if peer != server:
             command += ["--peer", f"{peer}={address}"]
-    log = (directory / f"log-{server}").open("wb")
-    with log:
+    with (home / f"log-{server}").open("wb") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
         )

@@ -1,7 +1,6 @@
 """Writes and linearizable reads per second of a cluster on this machine, and what each costs.
 
-    python -m tests.bench.throughput [--servers 3] [--size 64] [--windows 1,100,1000] [--seconds 5]
-                                         [--tls]
+    python -m tests.bench.throughput [--servers 3] [--size 64] [--tls]
 
 Every server is a process of its own with its disk synced; the client is another one, and talks
 TCP to them. A window is how many requests it keeps in flight, each a ``propose`` (in a session,
@@ -195,8 +194,8 @@ def main() -> None:
     print(f"two loopback round trips and one fdatasync: {1000 * floor:.2f} ms")
     serve = options.serve.split()
     with running(options.servers, options.directory, serve, tls=options.tls) as cluster:
-        how = "under TLS" if options.tls else "plain"
-        print(f"{options.servers} servers, values of {options.size} bytes, {how}")
+        way = "TLS" if options.tls else "plain TCP"
+        print(f"{options.servers} servers, values of {options.size} bytes, {way}")
         asyncio.run(run(options, cluster))
 
 

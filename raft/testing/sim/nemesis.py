@@ -24,8 +24,9 @@ from raft.core.messages import ServerId
 from raft.core.ready import Refused
 from raft.storage.base import StorageError
 from raft.testing.sim.chance import Chance
+from raft.testing.sim.facts import Harm
 from raft.testing.sim.faults import LEADER, SPARES, Fault
-from raft.testing.sim.invariants import Harm, Invariants
+from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.network import Link, Network
 from raft.testing.sim.node import Node
 from raft.testing.sim.scenario import MOST_SERVERS, Scenario

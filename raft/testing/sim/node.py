@@ -39,7 +39,8 @@ from raft.testing.session_mutants import SESSION_MUTANTS
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clock import LocalClock
 from raft.testing.sim.disks import ServerDisk
-from raft.testing.sim.invariants import Invariants, Save
+from raft.testing.sim.facts import Save
+from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.machine import Registers
 from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario

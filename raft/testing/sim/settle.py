@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from raft.core.membership import Change, Remove
 from raft.core.messages import Index
 from raft.machine.sessions import Sessions
-from raft.testing.sim.invariants import Violation
+from raft.testing.sim.facts import Violation
 from raft.testing.sim.operations import Operation
 
 if TYPE_CHECKING:

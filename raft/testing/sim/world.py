@@ -21,8 +21,9 @@ from raft.storage.wal import Wal
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clients import Clients
 from raft.testing.sim.disks import MemoryDisk, ServerDisk, WalDisk
+from raft.testing.sim.facts import Violation
 from raft.testing.sim.faults import SPARES, Fault
-from raft.testing.sim.invariants import Invariants, Violation
+from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.nemesis import Nemesis, leads
 from raft.testing.sim.network import Network
 from raft.testing.sim.node import Node, Watch
