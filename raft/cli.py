@@ -156,6 +156,12 @@ def _secret_command(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _inspect(options: argparse.Namespace) -> int:
+    from raft.inspecting import inspect
+
+    return inspect(options.directory, options.first, options.last)
+
+
 def _use(options: argparse.Namespace) -> int:
     from raft.client import Raft
     from raft.errors import RaftError
@@ -326,6 +332,14 @@ def _parser() -> argparse.ArgumentParser:
     secret.add_argument("file", type=Path, help="a new file, for its owner's eyes alone")
     certs = _add(commands, "certs", certifying.main, "make certificates, for encrypted connections")
     certifying.add_arguments(certs)
+    inspect = _add(commands, "inspect", _inspect, "print in words what a server has stored")
+    inspect.epilog = (
+        "Nothing is changed, and the server may run meanwhile. Exit status: 0 fine, 1 something "
+        "is damaged (the last lines say where), 2 this is no directory of a server."
+    )
+    inspect.add_argument("directory", type=Path, metavar="DIR", help="what serve's --data names")
+    inspect.add_argument("--from", type=_id, metavar="N", dest="first", help="from this entry on")
+    inspect.add_argument("--to", type=_id, metavar="N", dest="last", help="up to this entry")
     simulate.add_arguments(_add(commands, "sim", simulate.main, "try Raft in simulated clusters"))
     return parser
 

@@ -51,7 +51,8 @@ def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
     disk = FaultyDisk() if config.attended else None
     rules, store = _rules(broken)
     try:
-        wal = store(data, config.cluster, config.core.server, disk)
+        me = config.core.server
+        wal = store(data, config.cluster, me, disk, members=config.core.members)
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
@@ -97,6 +98,8 @@ def _rarely_collect() -> None:
 
 
 def _report_recovery(server: Server, wal: Wal) -> None:
+    for notice in wal.notices:
+        _log.error("%s", notice)
     if wal.dropped_tail:
         _log.warning("%s: dropped %d bytes of an unfinished write", wal.path, wal.dropped_tail)
     core = server.core

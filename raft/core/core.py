@@ -56,6 +56,7 @@ from raft.core.messages import (
 from raft.core.progress import Progress
 from raft.core.readonly import ReadRequest, ReadState
 from raft.core.ready import Ready, Refusal, Refused
+from raft.core.recovering import UNFIT_TO_VOTE
 from raft.core.rules import Rules
 from raft.core.state import State
 
@@ -104,6 +105,11 @@ class Core:
     def voted_for(self) -> ServerId | None:
         """Who got this server's vote of the current term."""
         return self._state.voted_for
+
+    @property
+    def recovering(self) -> bool:
+        """Whether this server lost entries and does not vote yet (``raft.core.recovering``)."""
+        return self._state.recovering > 0
 
     @property
     def log(self) -> Log:
@@ -260,7 +266,9 @@ class Core:
 
     def persisted(self, number: int, now: float) -> None:
         """Note that what Ready ``number`` wanted stored is on disk, in whatever order."""
-        if self._state.saves.completed(number):
+        done = self._state.saves.completed(number)
+        self._state.end_recovery_if_over()
+        if done:
             self._lead_if_elected(now)
             self._advance_commit(now)
 
@@ -296,6 +304,9 @@ class Core:
         state = self._state
         if message.dst != state.me or message.src == state.me:
             state.ignore(message, "it is not from another server to this one")
+            return
+        if state.recovering and isinstance(message, RequestPreVote | RequestVote):
+            state.ignore(message, UNFIT_TO_VOTE)
             return
         if isinstance(message, RequestPreVote):
             self._on_request_pre_vote(message, now)

@@ -24,10 +24,14 @@ class InvariantViolation(Exception):  # noqa: N818 - it is no error of the calle
 
 @value
 class HardState:
-    """currentTerm and votedFor: one value, because they must reach the disk as one (§5.2)."""
+    """currentTerm and votedFor: one value, because they must reach the disk as one (§5.2).
+
+    ``recovering`` is 0 but for a server that lost entries of its log (``raft.core.recovering``).
+    """
 
     term: Term = Term(0)
     voted_for: ServerId | None = None
+    recovering: Term = Term(0)
 
 
 @value

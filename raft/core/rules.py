@@ -54,6 +54,14 @@ class Rules:
         """Return the next entry for the state machine: each exactly once, in order (§5.3)."""
         return Index(handed_out + 1)
 
+    def has_recovered(self, fresh_term: Term, committed_term: Term | None) -> bool:
+        """Tell whether a server that lost entries may vote again (``raft.core.recovering``).
+
+        ``committed_term`` is that of the last entry that it knows to be committed and has on
+        disk. One of its fresh term or later comes behind all that it ever helped to commit.
+        """
+        return committed_term is not None and committed_term >= fresh_term
+
     # --- Rules for servers: all servers ----------------------------------------------------------
 
     def is_newer_term(self, term: Term, current_term: Term) -> bool:

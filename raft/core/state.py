@@ -7,7 +7,7 @@ role does with it is in ``follower.py``, ``candidate.py`` and ``leader.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
@@ -68,6 +68,7 @@ class State:
         self._random = random
 
         # Persistent state on all servers.
+        self.recovering = hard_state.recovering
         self.remember(hard_state.term, hard_state.voted_for)
         self.snapshot = snapshot
         if snapshot is None:
@@ -112,12 +113,15 @@ class State:
     def may_campaign(self) -> bool:
         """Tell whether this server may become leader: it is a voter, or was and may be needed.
 
+        One that lost entries may not, until it has them again (``raft.core.recovering``).
+
         While the change that removes it is not committed, it may be the only one whose log is
         good enough to win (thesis §4.2.2); its own vote does not count any more.
         """
         placed = self.configurations
-        return placed.latest.is_voter(self.me) or (
-            placed.index > self.commit_index and placed.before.is_voter(self.me)
+        return not self.recovering and (
+            placed.latest.is_voter(self.me)
+            or (placed.index > self.commit_index and placed.before.is_voter(self.me))
         )
 
     # --- Terms and time --------------------------------------------------------------------------
@@ -127,6 +131,8 @@ class State:
         self.term = term
         self.voted_for = voted_for
         self.hard_state = self.rules.hard_state(term, voted_for)
+        if self.recovering:
+            self.hard_state = replace(self.hard_state, recovering=self.recovering)
 
     def enter_term(self, term: Term) -> None:
         """Raise currentTerm. The vote of the new term is free; its leader is not known."""
@@ -141,6 +147,14 @@ class State:
         if leader != self.leader:
             self.leader = leader
             self.emit(LeaderChanged(self.term, leader))
+
+    def end_recovery_if_over(self) -> None:
+        """Become a voter again once the log is known to hold all that it ever held."""
+        if self.recovering and self.saves.stable_index >= self.commit_index:
+            committed_term = self.log.term_at(self.commit_index)
+            if self.rules.has_recovered(self.recovering, committed_term):
+                self.recovering = Term(0)
+                self.remember(self.term, self.voted_for)
 
     def begin(self, now: float) -> None:
         """Note that this server begins to take part at ``now``.

@@ -30,6 +30,10 @@ class StorageDamaged(StorageError):  # noqa: N818 (what it is an error of, its b
     """The store holds bytes that it did not write, elsewhere than in a torn last record."""
 
 
+class StorageFull(StorageError):  # noqa: N818
+    """There is no room: nothing was stored, and the store is as it was before."""
+
+
 class LogStore(Protocol):
     """Keeps {term, vote}, the log and the newest snapshot of one server.
 
@@ -67,8 +71,10 @@ class LogStore(Protocol):
         stored one, replaces that and all entries up to its index. ``entries`` are stored from
         ``first_index`` on, without a gap to what is before; whatever was stored at or after
         ``first_index`` is gone, even if there are no entries; with ``first_index`` 0 there are
-        none, and the log is untouched. All of it or nothing survives a crash, and whatever the
-        savings before it stored. Raises StorageError, after which the store must not be used.
+        none, and the log is untouched. All of it or nothing survives a crash, or the hard state
+        alone, and whatever the savings before it stored. Raises StorageFull, after which the
+        same save may be tried again, and for anything else StorageError, after which the store
+        must not be used.
         """
 
     def close(self) -> None:

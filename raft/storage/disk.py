@@ -6,6 +6,7 @@ A store makes them through a :class:`Disk`, so that it runs unchanged on a real 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -118,7 +119,7 @@ class RealDisk:
     def sync(self, file: int) -> None:
         """Return when everything written survives a power cut."""
         if _FULL_SYNC is None:
-            os.fsync(file)
+            os.fdatasync(file)
         else:
             fcntl.fcntl(file, _FULL_SYNC)
 
@@ -156,20 +157,45 @@ def write_all(disk: Disk, file: int, data: bytes, offset: int) -> None:
         offset += written
 
 
+class NoRoomError(OSError):
+    """There is no room for a new file, and nothing of it is there."""
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
 def put_file(disk: Disk, path: Path, content: bytes) -> int:
-    """Put a file in place, durably, and return it open. Raises OSError.
+    """Put a file in place, durably, and return it open. Raises NoRoomError, OSError.
 
     A crash leaves either ``content`` under that name or what was there before: the name is
     given only to bytes that are durable.
     """
-    unfinished = path.with_name(path.name + UNFINISHED)
-    file = disk.create(unfinished)
+    file = _unfinished_file(disk, path, content)
     try:
-        write_all(disk, file, content, 0)
         disk.sync(file)
-        disk.rename(unfinished, path)
+        disk.rename(_unfinished(path), path)
         disk.sync_directory(path.parent)
     except OSError:
         disk.close(file)
         raise
+    return file
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(path.name + UNFINISHED)
+
+
+def _unfinished_file(disk: Disk, path: Path, content: bytes) -> int:
+    file = -1
+    try:
+        file = disk.create(_unfinished(path))
+        write_all(disk, file, content, 0)
+    except OSError as error:
+        if file >= 0:
+            disk.close(file)
+        if error.errno not in _NO_ROOM:
+            raise
+        if file >= 0:
+            disk.remove(_unfinished(path))
+        raise NoRoomError(error.errno, error.strerror, str(path)) from error
     return file

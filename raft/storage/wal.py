@@ -1,85 +1,119 @@
-"""The log on disk: a snapshot, if one was taken, and one append-only file that continues it.
+"""The log on disk: a chain of append-only segments, snapshots, and {term, vote} twice.
 
-``raft.storage.log_file`` and ``snapshot_file`` define the bytes, and which damage is a torn
-write; this module moves them. In a directory of its own there are::
+``log_file``, ``vote_file`` and ``snapshot_file`` define the bytes, ``reading`` the directory
+and what of it counts; this module moves them. An acknowledged byte is never cut off or
+overwritten: what a new leader's entries replace is still there, and the later batch counts.
 
-    raft.wal            the log; its header names the snapshot that it continues
-    snapshot-120        what entries 1 to 120 made of the state machine
-    *.tmp               rubbish: a crash came before they got their names
+A save is one write behind the last one, into zeros that are there already, and one fsync. Term
+or vote go to the vote file before. When a segment is full, and whenever the log is opened, a
+new one is made, under another name until it is whole; so a crash at any step leaves the state
+before or after. A snapshot is durable before the log names it, and only then are the snapshot
+and the segments removed that it replaces, the oldest first.
 
-An acknowledged byte is never cut off or overwritten. What a new leader's entries replace is
-still in the file, and the later batch counts. A snapshot lets the log begin anew, and so does
-every opening of it::
+**No room.** Segments are made with their zeros, so a disk that is full says so before anything
+is written into the log: StorageFull, and nothing has happened.
 
-    snapshot-240.tmp    written, synced, named snapshot-240; the directory synced
-    raft.wal.tmp        the hard state and the entries behind 240, written, synced
-    raft.wal            is that file from one moment to the next; the directory synced
-    snapshot-120        removed
-
-Until ``raft.wal`` is the new file the old one counts, and what it continues is still there; so
-a crash at any step leaves the state before or after, and the next opening removes the rest.
+**Damage.** See ``log_file`` for what is damage, and ``raft.core.recovering`` for what a server
+can do about it. ``load`` does that if the others are enough to elect a leader without this
+server, and if {term, vote} are certain. The damaged files get other names; none is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from raft.core import recovering
 from raft.core.log import HardState, InvariantViolation, Snapshot
-from raft.core.messages import Entry, Index, ServerId
-from raft.storage.base import Recovered, StorageDamaged, StorageError
-from raft.storage.disk import UNFINISHED, Disk, RealDisk, put_file, write_all
+from raft.core.membership import Configuration, ConfigurationError
+from raft.core.messages import Entry, EntryKind, Index, ServerId
+from raft.core.quorum import majority
+from raft.storage.base import Recovered, StorageDamaged, StorageError, StorageFull
+from raft.storage.disk import UNFINISHED, Disk, NoRoomError, RealDisk, put_file, write_all
 from raft.storage.log_file import (
-    VERSION,
-    DamagedError,
+    Body,
     Header,
     Reader,
-    decode_header,
+    SnapshotMark,
     encode_batch,
+    encode_body,
     encode_header,
     seed_of,
 )
-from raft.storage.memory import MemoryStore
-from raft.storage.snapshot_file import decode_snapshot, encode_snapshot
+from raft.storage.reading import (
+    LOG_NAME,
+    SET_ASIDE,
+    SNAPSHOT_NAME,
+    VOTE_NAME,
+    Reading,
+    numbers,
+    read_directory,
+)
+from raft.storage.snapshot_file import encode_snapshot
+from raft.storage.vote_file import MAX_CLUSTER, Slot, encode_file, encode_slot
 
-FILE_NAME = "raft.wal"
-SNAPSHOT_NAME = "snapshot-"
+SEGMENT_BYTES = 4 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
 
 
 class Wal:
     """A ``LogStore`` that survives crashes and power cuts.
 
     ``dropped_tail`` says, after ``load``, how many bytes of a batch that a crash had left
-    unfinished were dropped. ``path`` is the file.
+    unfinished were dropped, ``notices`` what of it a person should know. ``path`` is the
+    directory.
     """
 
     _reader = Reader
 
     def __init__(
-        self, directory: Path | str, cluster: str, server: ServerId, disk: Disk | None = None
+        self,
+        directory: Path | str,
+        cluster: str,
+        server: ServerId,
+        disk: Disk | None = None,
+        *,
+        members: Iterable[ServerId] | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         """Lock ``directory``, which is created if need be, for the log of one server.
 
-        ``disk`` is the machine's unless another one is given. Raises StorageError if another
-        process uses the directory, or if the disk refuses.
+        ``disk`` is the machine's unless another one is given. ``members`` are the voters of the
+        cluster as far as the caller knows, for a damaged log can be got back from them: none if
+        it only knows that there are others, and by default this server alone. Raises
+        StorageError if another process uses the directory, or if the disk refuses.
         """
-        self.path = Path(directory).absolute() / FILE_NAME
+        if len(cluster.encode()) > MAX_CLUSTER:
+            raise StorageError(f"the name of the cluster has more than {MAX_CLUSTER} bytes")
+        self.path = Path(directory).absolute()
         self.dropped_tail = 0
+        self.notices: list[str] = []
         self._disk = disk or RealDisk()
+        self._owner = cluster, server
+        self._members = (server,) if members is None else tuple(members)
+        self._segment_bytes = segment_bytes
         self._unusable = ""
-        self._header = Header(cluster, server, salt=0)
-        self._stored = MemoryStore()
-        self._lock = self._file = -1
-        self._seed = self._chain = self._end = 0
+        self._hard_state = HardState()
+        self._mark: SnapshotMark | None = None
+        self._last_index = Index(0)
+        self._header = Header(cluster, server, sequence=0, salt=0)
+        self._segments: list[int] = []
+        self._starts: list[tuple[int, int]] = []
+        """Segment, and index of the first entry that it holds: of each that holds any."""
+        self._seed = self._chain = self._end = self._room = 0
+        self._slot = Slot(cluster, server, 0, HardState(), 0)
+        self._lock = self._file = self._vote = -1
         with self._errors_are_final():
-            self._disk.make_directory(self.path.parent)
+            self._disk.make_directory(self.path)
             try:
-                self._lock = self._disk.lock(self.path.parent)
+                self._lock = self._disk.lock(self.path)
             except BlockingIOError:
                 raise StorageError(
-                    f"{self.path.parent}: in use by another process; "
+                    f"{self.path}: in use by another process; "
                     "every server needs a directory of its own"
                 ) from None
         self._unusable = "load it first"
@@ -87,64 +121,131 @@ class Wal:
     # --- Loading -----------------------------------------------------------------------------
 
     def load(self) -> Recovered:
-        """Read the log, and write it anew without a torn tail. Raises StorageDamaged, StorageError.
+        """Read the log, and write its end anew without a torn tail. Raises StorageError.
 
         The last fsync of the process before this one may have failed. The kernel then keeps the
         bytes in memory, marked as written, though they never reached the disk; so may a new
         name. Only bytes and names that are written again are sure to be synced.
 
-        Damaged files are left as they are. StorageError also if the log belongs to another
-        server or cluster.
+        StorageDamaged if something is damaged and cannot be got back from others; the files are
+        left as they are then. StorageError also if they belong to another server or cluster.
         """
         with self._errors_are_final():
-            directory = self._disk.names(self.path.parent)
-            self._remove(name for name in directory if name.endswith(UNFINISHED))
-            names = [name for name in directory if not name.endswith(UNFINISHED)]
-            if FILE_NAME in names:
-                self._read_log()
-            elif any(name.startswith(SNAPSHOT_NAME) for name in names):
-                raise StorageDamaged(f"{self.path}: missing, though there is a snapshot beside it")
-            self._begin_file()
-            current = self._snapshot_path.name
-            # Not before: the old log might be what is there after a crash.
-            self._remove(n for n in names if n.startswith(SNAPSHOT_NAME) and n != current)
+            self._remove(n for n in self._disk.names(self.path) if n.endswith(UNFINISHED))
+            reading = read_directory(self._disk, self.path, self._reader)
+            self._check_owner(reading)
+            if reading.vote is not None and not reading.vote.is_whole:
+                self.notices += [f"{one}; it is written anew" for one in reading.remarks()]
+            hard_state = reading.hard_state
+            if reading.is_new:
+                hard_state = HardState()
+            if reading.damage is not None or hard_state is None:
+                hard_state = self._begin_to_recover(reading, hard_state)
+            self._take_over(reading, hard_state)
         self._unusable = ""
-        return self._stored.load()
+        return Recovered(hard_state, tuple(reading.entries), reading.snapshot)
 
-    def _read_log(self) -> None:
-        data = self._read(self.path)
-        with _damage_in(self.path):
-            header, raw = decode_header(data)
-            self._check_owner(header)
-            self._header = header
-            snapshot = self._read_snapshot(header) if header.snapshot_index else None
-            self._stored = MemoryStore(snapshot=snapshot)
-            end = start = len(raw)
-            for batch in self._reader(data, start, seed_of(raw)).batches():
-                try:
-                    self._stored.save(batch.hard_state, batch.first_index, batch.entries)
-                except InvariantViolation as error:
-                    raise DamagedError(end, str(error)) from error
-                end = batch.end
-        self.dropped_tail = len(data) - end
-
-    def _check_owner(self, header: Header) -> None:
-        if header.version != VERSION:
+    def _check_owner(self, reading: Reading) -> None:
+        if reading.owner is not None and reading.owner != self._owner:
+            (cluster, server), (my_cluster, me) = reading.owner, self._owner
             raise StorageError(
-                f"{self.path}: format version {header.version}; this program reads {VERSION}"
-            )
-        if (header.cluster, header.server) != (self._header.cluster, self._header.server):
-            raise StorageError(
-                f"{self.path}: belongs to server {header.server} of cluster {header.cluster!r}, "
-                f"not to server {self._header.server} of cluster {self._header.cluster!r}"
+                f"{self.path}: belongs to server {server} of cluster {cluster!r}, "
+                f"not to server {me} of cluster {my_cluster!r}"
             )
 
-    def _read_snapshot(self, header: Header) -> Snapshot:
-        path = self._snapshot_path
-        if path.name not in self._disk.names(path.parent):
-            raise StorageDamaged(f"{path}: missing, though {self.path} continues it")
-        with _damage_in(path):
-            return decode_snapshot(self._read(path), header.snapshot_check)
+    def _begin_to_recover(self, reading: Reading, certain: HardState | None) -> HardState:
+        """Return the state in which the log is got back from others. Raises StorageDamaged."""
+        damage = reading.damage or next(iter(reading.remarks()))
+        if certain is None:
+            raise StorageDamaged(
+                f"{damage}; this server may have forgotten its vote, so that it can never be "
+                "part of its cluster again: let a new one, with a new id, take its place "
+                "(raft add, raft remove). The files were left as they are"
+            )
+        if not self._others_are_enough(reading):
+            raise StorageDamaged(
+                f"{damage}; no other servers are known that could elect a leader without this "
+                "one, and give its log back. The files were left as they are"
+            )
+        state = recovering.begin(certain)
+        self.notices.append(
+            f"{damage}; the log is got back from the other servers. Until that is done this one "
+            f"neither votes nor leads. The damaged files are kept as {SET_ASIDE}…"
+        )
+        return state
+
+    def _others_are_enough(self, reading: Reading) -> bool:
+        """Tell whether a majority without this server is known: by the caller, or by the log."""
+        if not self._members:
+            return True
+        known = [set(self._members)]
+        if reading.snapshot is not None:
+            known.append(set(reading.snapshot.configuration.voters))
+        for entry in reversed(reading.entries):
+            if entry.kind is EntryKind.CONFIGURATION:
+                with contextlib.suppress(ConfigurationError):
+                    known.append(set(Configuration.decode(entry.data).voters))
+                break
+        me = self._owner[1]
+        return any(len(voters - {me}) >= majority(len(voters)) for voters in known if voters)
+
+    def _take_over(self, reading: Reading, hard_state: HardState) -> None:
+        """Go on where the log ends, in a new segment that takes the place of the newest one.
+
+        Only what the newest one says is written anew: those before it were synced when another
+        one followed. After damage all of the log, as far as it is known, is in the new one.
+        """
+        replay, slot = reading.replay, reading.vote.newest if reading.vote else None
+        self.dropped_tail = reading.torn
+        self._hard_state, self._mark = hard_state, replay.snapshot
+        self._last_index = Index(replay.last_index)
+        cluster, server = self._owner
+        header = Header(cluster, server, 0, 0, after_damage=reading.damage is not None)
+        first_index, older = replay.first_index, []
+        if reading.damage is None and reading.segments:
+            header = reading.segments[-1].header
+            self._set_evidence_aside(header)
+            first_index = Index(max(replay.lowest, first_index))
+            older = [segment.header.sequence for segment in reading.segments[:-1]]
+        newest = max(reading.newest, slot.newest_segment if slot else 0)
+        self._segments = older
+        self._starts = []
+        for first, piece in replay.pieces():
+            if piece.segment in older:
+                self._starts_at(piece.segment, first)
+        entries = reading.entries[first_index - replay.first_index :]
+        after_damage = header.after_damage and reading.damage is not None
+        self._header = replace(header, sequence=newest, after_damage=after_damage)
+        self._begin_segment(self._header, first_index, entries)
+        if entries:
+            self._starts_at(self._header.sequence, first_index)
+        self._put_vote_file(slot)
+        self._set_evidence_aside(self._header)
+        self._remove_rest()
+
+    def _set_evidence_aside(self, newest: Header) -> None:
+        """Give what is damaged, or rests on what is, names that nobody reads."""
+        if not newest.after_damage:
+            return
+        names = self._disk.names(self.path)
+        evidence = [f"{LOG_NAME}{n}" for n in numbers(names, LOG_NAME) if n < newest.sequence]
+        evidence += self._other_snapshots(names)
+        for name in evidence:
+            self._disk.rename(self.path / name, self.path / (SET_ASIDE + name))
+        if evidence:
+            self._disk.sync_directory(self.path)
+
+    def _other_snapshots(self, names: list[str]) -> list[str]:
+        current = self._mark.index if self._mark else 0
+        others = [n for n in numbers(names, SNAPSHOT_NAME) if n != current]
+        return [f"{SNAPSHOT_NAME}{number}" for number in others]
+
+    def _remove_rest(self) -> None:
+        """Remove what a crash left. Not before: it might be what counts after the next one."""
+        names = self._disk.names(self.path)
+        rest = [n for n in numbers(names, LOG_NAME) if n not in self._segments]
+        self._remove(f"{LOG_NAME}{number}" for number in rest)
+        self._remove(self._other_snapshots(names))
 
     # --- Saving ------------------------------------------------------------------------------
 
@@ -155,32 +256,101 @@ class Wal:
         entries: Sequence[Entry],
         snapshot: Snapshot | None = None,
     ) -> None:
-        """Make it durable, as ``LogStore.save`` says. Without a snapshot: one write, one fsync.
+        """Make it durable, as ``LogStore.save`` says: for entries alone one write, one fsync.
 
-        After an error every later call raises: bytes after a failed fsync may be gone although
-        a second fsync says that all is well. Raises InvariantViolation, and stores nothing, if
-        entries would leave a gap or a snapshot is not newer than the stored one.
+        After an error other than StorageFull every later call raises: bytes after a failed
+        fsync may be gone although a second fsync says that all is well. Raises
+        InvariantViolation, and stores nothing, if entries would leave a gap or a snapshot is
+        not newer than the stored one.
         """
         if self._unusable:
             raise StorageError(f"{self.path}: {self._unusable}")
         if hard_state is None and not first_index and not entries and snapshot is None:
             return
-        self._stored.save(hard_state, first_index, entries, snapshot)
+        self._check(first_index, entries, snapshot)
         with self._errors_are_final():
-            if snapshot is None:
-                self._append(hard_state, first_index, entries)
-            else:
-                replaced = [self._snapshot_path.name] if self._header.snapshot_index else []
-                self._put_snapshot(snapshot)
-                self._begin_file()
-                self._remove(replaced)
+            mark = None if snapshot is None else self._put_snapshot(snapshot)
+            body = encode_body(hard_state, mark, entries)
+            if self._end + body.batch_size > self._room:
+                self._continue_in_new_segment(body.batch_size)
+            if hard_state is not None:
+                self._write_vote(hard_state)
+            self._append(first_index, body)
+            self._note(hard_state, first_index, len(entries), mark)
+            if mark is not None:
+                self._compact(mark)
 
-    def _append(
-        self, hard_state: HardState | None, first_index: Index, entries: Sequence[Entry]
+    def _check(
+        self, first_index: Index, entries: Sequence[Entry], snapshot: Snapshot | None
     ) -> None:
-        data, chain = encode_batch(
-            self._end, hard_state, first_index, entries, self._seed, self._chain
+        before, last = self._mark.index if self._mark else 0, self._last_index
+        if snapshot is not None:
+            if snapshot.index <= before:
+                raise InvariantViolation(
+                    f"a snapshot up to {snapshot.index} cannot replace the one up to {before}"
+                )
+            before, last = snapshot.index, max(last, snapshot.index)
+        if (first_index or entries) and not before <= first_index - 1 <= last:
+            raise InvariantViolation(f"entry {first_index} cannot follow entry {last}")
+
+    def _put_snapshot(self, snapshot: Snapshot) -> SnapshotMark:
+        """Write a snapshot beside the one that the log continues."""
+        content, check = encode_snapshot(snapshot)
+        self._disk.close(self._put(self.path / f"{SNAPSHOT_NAME}{snapshot.index}", content))
+        return SnapshotMark(snapshot.index, check)
+
+    def _continue_in_new_segment(self, wanted: int) -> None:
+        """Begin another segment, with room for a batch of so many bytes."""
+        full = replace(
+            self._header,
+            previous=self._header.sequence,
+            previous_end=self._end,
+            previous_chain=self._chain,
+            last_index=self._last_index,
+            after_damage=False,
         )
+        self._begin_segment(full, Index(0), (), wanted)
+        self._write_vote(self._hard_state)
+
+    def _begin_segment(
+        self, header: Header, first_index: Index, entries: Sequence[Entry], wanted: int = 0
+    ) -> None:
+        """Make the segment after ``header.sequence``; it opens with what counts so far."""
+        header = replace(header, sequence=header.sequence + 1, salt=self._disk.salt())
+        raw = encode_header(header)
+        seed = seed_of(raw)
+        body = encode_body(self._hard_state, self._mark, entries)
+        batch, chain = encode_batch(len(raw), first_index, body, seed, seed)
+        end = len(raw) + len(batch)
+        room = max(self._segment_bytes, end + wanted)
+        content = (raw + batch).ljust(room, b"\0")
+        file = self._put(self.path / f"{LOG_NAME}{header.sequence}", content)
+        if self._file >= 0:
+            self._disk.close(self._file)
+        self._file, self._header, self._seed = file, header, seed
+        self._chain, self._end, self._room = chain, end, room
+        self._segments.append(header.sequence)
+
+    def _put_vote_file(self, slot: Slot | None) -> None:
+        """Write the vote file anew, both copies."""
+        cluster, server = self._owner
+        number = slot.number + 1 if slot else 0
+        first = Slot(cluster, server, number, self._hard_state, self._header.sequence)
+        vote = self._put(self.path / VOTE_NAME, encode_file(first))
+        if self._vote >= 0:
+            self._disk.close(self._vote)
+        self._vote = vote
+        self._slot = first.after(first.hard_state, first.newest_segment)
+
+    def _write_vote(self, hard_state: HardState) -> None:
+        """Store {term, vote} outside of the log, before the log says so too."""
+        slot = self._slot.after(hard_state, self._header.sequence)
+        write_all(self._disk, self._vote, encode_slot(slot), slot.offset)
+        self._disk.sync(self._vote)
+        self._slot = slot
+
+    def _append(self, first_index: Index, body: Body) -> None:
+        data, chain = encode_batch(self._end, first_index, body, self._seed, self._chain)
         write_all(self._disk, self._file, data, self._end)
         self._sync()
         self._chain = chain
@@ -189,53 +359,56 @@ class Wal:
     def _sync(self) -> None:
         self._disk.sync(self._file)
 
-    def _put_snapshot(self, snapshot: Snapshot) -> None:
-        """Write a snapshot beside the one that the log continues, and let the header name it."""
-        content, check = encode_snapshot(snapshot)
-        self._header = replace(self._header, snapshot_index=snapshot.index, snapshot_check=check)
-        self._disk.close(self._put(self._snapshot_path, content))
+    def _note(
+        self, hard_state: HardState | None, first_index: int, count: int, mark: SnapshotMark | None
+    ) -> None:
+        """Remember what is stored from now on."""
+        if hard_state is not None:
+            if self._hard_state.recovering and not hard_state.recovering:
+                _log.info("%s: the log is whole again; this server votes", self.path)
+            self._hard_state = hard_state
+        if mark is not None and mark.index >= self._last_index:
+            self._starts.clear()
+            self._last_index = mark.index
+        if first_index:
+            while self._starts and self._starts[-1][1] >= first_index:
+                self._starts.pop()
+            self._last_index = Index(first_index - 1 + count)
+        if count:
+            self._starts_at(self._header.sequence, first_index)
 
-    def _begin_file(self) -> None:
-        """Let the log be a new file that holds, as one batch, all that is stored."""
-        self._header = replace(self._header, salt=self._disk.salt())
-        header = encode_header(self._header)
-        stored = self._stored.load()
-        self._seed = seed_of(header)
-        first_index = Index(self._header.snapshot_index + 1)
-        batch, self._chain = encode_batch(
-            len(header), stored.hard_state, first_index, stored.entries, self._seed, self._seed
-        )
-        file = self._put(self.path, header + batch)
-        if self._file >= 0:
-            self._disk.close(self._file)
-        self._file = file
-        self._end = len(header) + len(batch)
+    def _starts_at(self, segment: int, first_index: int) -> None:
+        if not self._starts or self._starts[-1][0] != segment:
+            self._starts.append((segment, first_index))
 
-    @property
-    def _snapshot_path(self) -> Path:
-        """Where the snapshot is that the header names."""
-        return self.path.with_name(f"{SNAPSHOT_NAME}{self._header.snapshot_index}")
+    def _compact(self, mark: SnapshotMark) -> None:
+        """Remove what a snapshot stands for: the one before it, and the oldest segments."""
+        self._mark = mark
+        self._remove(self._other_snapshots(self._disk.names(self.path)))
+        holding = [segment for segment, first in self._starts if first <= mark.index + 1]
+        needed = holding[-1] if self._last_index > mark.index else self._header.sequence
+        while self._segments[0] < needed:
+            self._remove([f"{LOG_NAME}{self._segments.pop(0)}"])
+        self._starts = [start for start in self._starts if start[0] >= needed]
 
     # --- Files and errors --------------------------------------------------------------------
 
     def _put(self, path: Path, content: bytes) -> int:
         return put_file(self._disk, path, content)
 
-    def _read(self, path: Path) -> bytes:
-        file = self._disk.open(path)
-        try:
-            return self._disk.read(file)
-        finally:
-            self._disk.close(file)
-
     def _remove(self, names: Iterable[str]) -> None:
-        for name in names:
-            self._disk.remove(self.path.with_name(name))
+        for name in list(names):
+            self._disk.remove(self.path / name)
 
     @contextlib.contextmanager
     def _errors_are_final(self) -> Iterator[None]:
         try:
             yield
+        except NoRoomError as error:
+            raise StorageFull(
+                f"{self.path}: {error.strerror}; nothing was stored. "
+                "Free some, then start the server again"
+            ) from error
         except OSError as error:
             self._unusable = f"failed before: {error.strerror}"
             if isinstance(error, FileExistsError):
@@ -243,19 +416,9 @@ class Wal:
             raise StorageError(f"{error.filename or self.path}: {error.strerror}") from error
 
     def close(self) -> None:
-        """Close the file and give the directory back. A second call does nothing."""
+        """Close the files and give the directory back. A second call does nothing."""
         self._unusable = "it is closed"
-        for handle in (self._file, self._lock):
+        for handle in (self._file, self._vote, self._lock):
             if handle >= 0:
                 self._disk.close(handle)
-        self._file = self._lock = -1
-
-
-@contextlib.contextmanager
-def _damage_in(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except DamagedError as damage:
-        raise StorageDamaged(
-            f"{path}: damaged at byte {damage.offset}: {damage.what}; the file was left as it is"
-        ) from damage
+        self._file = self._vote = self._lock = -1

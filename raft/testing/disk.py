@@ -38,7 +38,8 @@ class PowerCut(Exception):  # noqa: N818 - it is no error of the store's
 class Fate(enum.Enum):
     """What a power cut does to a piece of what was not synced.
 
-    A piece is a sector's part of one write, or a change of names, which is kept or lost.
+    A piece is what was written to a sector, one write directly behind the other, or a change of
+    names, which is kept or lost.
     """
 
     KEPT = enum.auto()
@@ -170,10 +171,8 @@ class SimulatedDisk:
         _write(target.cached, offset, written)
         end = offset + len(written)
         edges = [offset, *range(offset - offset % SECTOR + SECTOR, end, SECTOR), end]
-        self._pending += [
-            _Write(target, start, written[start - offset : after - offset])
-            for start, after in itertools.pairwise(edges)
-        ]
+        for start, after in itertools.pairwise(edges):
+            self._wait(target, start, written[start - offset : after - offset])
         return len(written)
 
     def sync(self, file: int) -> None:
@@ -351,6 +350,18 @@ class SimulatedDisk:
         naming = _Naming(directory, names)
         _bind(self._names, naming)
         self._pending.append(naming)
+
+    def _wait(self, file: _File, offset: int, data: bytes) -> None:
+        """Let bytes of one sector wait to reach the disk, with those just before them in it.
+
+        The cache has them together, so the disk gets the later ones never without the others.
+        """
+        last = self._pending[-1] if self._pending else None
+        follows = isinstance(last, _Write) and last.offset + len(last.data) == offset
+        if isinstance(last, _Write) and last.file is file and follows and offset % SECTOR:
+            last.data += data
+        else:
+            self._pending.append(_Write(file, offset, data))
 
     def _take_pending(self, file: _File) -> list[_Write]:
         """Return what of a file waits to reach the disk, and let it wait no longer."""

@@ -345,6 +345,16 @@ class TermLoweredBySnapshot(Rules):
         return snapshot.term
 
 
+class RecoveryNotAwaited(Rules):
+    """Votes at once after it lost entries of its log, as if it had all it acknowledged (Figure 2).
+
+    A server without them is elected by its vote: what was committed with its help is gone.
+    """
+
+    def has_recovered(self, fresh_term: Term, committed_term: Term | None) -> bool:
+        return True
+
+
 class StaleConfigurationKept(Rules):
     """Keeps its configuration when a snapshot replaces its log (§7).
 
@@ -421,6 +431,7 @@ MUTANTS: dict[str, type[Rules]] = {
     "disruption-obeyed": DisruptionObeyed,
     "lagging-takes-over": LaggingTakesOver,
     "term-lowered-by-snapshot": TermLoweredBySnapshot,
+    "recovery-not-awaited": RecoveryNotAwaited,
     "stale-configuration-kept": StaleConfigurationKept,
     "fixed-timeouts": FixedTimeouts,
     "repeated-vote-refused": RepeatedVoteRefused,

@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from raft.core import recovering
 from raft.core.core import Core, Ready
 from raft.core.events import (
     CommitAdvanced,
@@ -83,6 +84,7 @@ class Disk:
         self.hard_state = hard_state or HardState()
         self.snapshot = snapshot
         self.log = Log(entries) if snapshot is None else Log(entries, snapshot.index, snapshot.term)
+        self._lost = Log()
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -102,11 +104,23 @@ class Disk:
             self.log.truncate(ready.first_index)
             self.log.append(ready.entries)
 
+    def lose(self, from_index: Index) -> None:
+        """Become unreadable from ``from_index`` on; the server begins to recover."""
+        lost = self.log.entries(self.log.first_index, self.log.last_index)
+        self._lost = Log(lost, self.log.prev_index, self.log.prev_term)
+        self.log.truncate(from_index)
+        self.hard_state = recovering.begin(self.hard_state)
+
     def holds(self, index: Index, entry: Entry) -> bool:
-        """Tell whether ``entry`` is stored at ``index``, or a snapshot that stands for it."""
-        if index <= self.log.prev_index:
-            return True
-        return index <= self.log.last_index and self.log.entry(index) == entry
+        """Tell whether ``entry`` is stored at ``index``, or a snapshot that stands for it.
+
+        What a server lost counts until it has recovered: no leader is elected by its vote.
+        """
+        logs = (self.log, self._lost) if self.hard_state.recovering else (self.log,)
+        return any(
+            index <= log.prev_index or (index <= log.last_index and log.entry(index) == entry)
+            for log in logs
+        )
 
 
 @cache

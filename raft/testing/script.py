@@ -29,6 +29,7 @@
     tick 50ms                          time passes; timers that are due fire
     cut N [M …]      heal              these servers reach only each other; all reach all again
     crash N    restart N    disk N slow    disk N save
+    lose N from INDEX                  what N, which is down, has stored cannot be read any more
     logs       state N      flight     draw all logs, tell a state, list what is in flight
 
 At the margin stands what was done, indented beneath it what that made happen. ``quietly`` at
@@ -48,6 +49,7 @@ from raft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
     Entry,
+    Index,
     InstallSnapshot,
     InstallSnapshotReply,
     Message,
@@ -357,6 +359,17 @@ class Script:
         self.network.crash(int(server))
         return self._happened(f"S{server} crashes")
 
+    def _lose(self, server: str, index: str) -> list[str]:
+        disk = self.network.disks.get(ServerId(int(server)))
+        if disk is None or int(server) in self.network.cores:
+            raise ScriptError(
+                f"only the disk of a server that is down is damaged: `crash {server}`"
+            )
+        if not disk.log.prev_index < int(index) <= disk.log.last_index:
+            raise ScriptError(f"there is no entry {index} on the disk of S{server}")
+        disk.lose(Index(int(index)))
+        return [f"S{server} cannot read its log any more from entry {index} on"]
+
     def _restart(self, server: str) -> list[str]:
         self.network.restart(int(server))
         return self._happened(f"S{server} restarts")
@@ -480,6 +493,7 @@ _COMMANDS = (
     _Command("heal", r"heal", Script._heal),
     _Command("crash N", r"crash (\d)", Script._crash),
     _Command("restart N", r"restart (\d)", Script._restart),
+    _Command("lose N from INDEX", r"lose (\d) from (\d+)", Script._lose),
     _Command("disk N slow", r"disk (\d) slow", Script._slow),
     _Command("disk N save", r"disk (\d) save", Script._save),
     _Command("logs", "logs", Script._logs),

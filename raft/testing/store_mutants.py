@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from raft.core.log import Snapshot
+from raft.core.log import HardState, Snapshot
 from raft.storage.disk import UNFINISHED, write_all
-from raft.storage.log_file import DamagedError, Reader
+from raft.storage.log_file import DamagedError, Reader, SnapshotMark, used_bytes
+from raft.storage.reading import SNAPSHOT_NAME
 from raft.storage.wal import Wal
 
 
@@ -42,8 +43,10 @@ class TornTailAccepted(Wal):
 
 
 class _StrictReader(Reader):
-    def _require_torn(self, offset: int, chain: int) -> None:
-        raise DamagedError(offset, "no whole batch starts here")
+    def _require_end(self, offset: int, chain: int) -> None:
+        super()._require_end(offset, chain)
+        if used_bytes(self._data, offset):
+            raise DamagedError(offset, "no whole batch starts here")
 
 
 class TornTailRefused(Wal):
@@ -80,10 +83,17 @@ class NamedBeforeSynced(Wal):
 class OldSnapshotRemovedFirst(Wal):
     """Removes the old snapshot before the new one counts: a crash leaves a log without one."""
 
-    def _put_snapshot(self, snapshot: Snapshot) -> None:
-        if self._header.snapshot_index:
-            self._remove([self._snapshot_path.name])
-        super()._put_snapshot(snapshot)
+    def _put_snapshot(self, snapshot: Snapshot) -> SnapshotMark:
+        if self._mark is not None:
+            self._remove([f"{SNAPSHOT_NAME}{self._mark.index}"])
+        return super()._put_snapshot(snapshot)
+
+
+class VoteKeptOnce(Wal):
+    """Keeps term and vote in the log alone: if that is damaged, a server votes twice in a term."""
+
+    def _write_vote(self, hard_state: HardState) -> None:
+        """Trust the log."""
 
 
 STORE_MUTANTS: dict[str, type[Wal]] = {
@@ -94,5 +104,6 @@ STORE_MUTANTS: dict[str, type[Wal]] = {
     "names-not-synced": NamesNotSynced,
     "named-before-synced": NamedBeforeSynced,
     "old-snapshot-removed-first": OldSnapshotRemovedFirst,
+    "vote-kept-once": VoteKeptOnce,
 }
 """The mutants by name."""

@@ -174,6 +174,8 @@ def state_lines(core: Core) -> list[str]:
         f"log{behind} {_terms(log.entries(log.first_index, log.last_index))}, "
         f"commitIndex {core.commit_index}, lastApplied {core.last_applied}",
     ]
+    if core.recovering:
+        lines.append("it lost entries of its log and does not vote until it has them again")
     if core.configuration_index:
         lines.append(f"{_members(core.configuration)}, by entry {core.configuration_index}")
     for peer, progress in core.progress.items():

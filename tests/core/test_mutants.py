@@ -27,6 +27,10 @@ BREAKS_A_PROMISE = {
     "stale-requests-accepted": ("8-reads", "S2 also leads term 3"),
     "stale-replies-honoured": ("5.1-late-vote", "Election Safety: S3 and S1 both lead term 2"),
     "term-not-raised": ("5.2-election", "terms only grow"),
+    "recovery-not-awaited": (
+        "a-damaged-disk",
+        "Leader Completeness: S3 leads term 2 without 2/1",
+    ),
     "gaps-accepted": ("figure-7", "a majority stores what is committed"),
     "conflict-kept": ("figure-7", "a majority stores what is committed"),
     "always-truncates": ("5.3-delayed-append", "entry 2 is committed and would be removed"),

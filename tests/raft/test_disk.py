@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from raft.storage.disk import Disk, RealDisk, put_file, write_all
+from raft.storage.disk import Disk, NoRoomError, RealDisk, put_file, write_all
 from raft.testing.disk import SECTOR, Fate, PowerCut, SimulatedDisk
 
 HOME = Path("/home")
@@ -112,6 +112,34 @@ def test_put_file_closes_what_it_cannot_finish() -> None:
 
 
 # --- Power cuts --------------------------------------------------------------------------------
+
+
+def test_put_file_leaves_nothing_of_a_file_that_has_no_room() -> None:
+    disk, _ = disk_with(b"kept")
+    disk.capacity = 100
+    for content in (b"x" * 97, b"x" * 1000):
+        with pytest.raises(NoRoomError, match="No space left"):
+            put_file(disk, HOME / "other", content)
+        assert disk.names(HOME) == ["file"]
+    disk.fail("create", errno.ENOSPC)
+    with pytest.raises(NoRoomError):
+        put_file(disk, HOME / "other", b"")
+    disk.close(put_file(disk, HOME / "other", b"x" * 96))
+    disk.fail("sync", errno.ENOSPC)
+    with pytest.raises(OSError, match="No space left") as error:
+        put_file(disk, HOME / "third", b"")
+    assert not isinstance(error.value, NoRoomError), "an fsync that fails is never harmless"
+
+
+def test_short_writes_into_one_sector_reach_the_disk_in_their_order() -> None:
+    """The cache holds the sector as a whole: no later write is kept without the earlier ones."""
+    disk, file = disk_with(b"")
+    disk.longest_write = 3
+    write_all(disk, file, b"abcdefgh" * 100, 0)
+    assert disk.pieces == 2
+    left = {disk.survivors([Fate.CUT, Fate.LOST])[FILE] for _ in range(100)}
+    assert len(left) > 10
+    assert all((b"abcdefgh" * 100).startswith(content) for content in left)
 
 
 def test_what_is_synced_survives_anything() -> None:

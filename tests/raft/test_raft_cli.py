@@ -27,7 +27,7 @@ from raft.errors import OutcomeUnknownError
 from raft.frames import Caller, Campaign, CutPower, SetDisk
 from raft.machine.kv import Put, encode_command
 from raft.secret import read_secret, write_secret
-from raft.storage.wal import FILE_NAME
+from raft.storage.log_file import used_bytes
 from raft.transport import Connection, Identity, connect
 from tests.raft.cluster import PATIENCE, RealCluster, eventually, run
 
@@ -186,7 +186,9 @@ async def test_a_torn_write_is_dropped_at_the_next_start(cluster: RealCluster) -
     leader = await cluster.leader()
     follower = next(server for server in cluster.addresses if server != leader.server)
     await cluster.kill(follower)
-    with (cluster.data(follower) / FILE_NAME).open("ab") as file:
+    path = newest_segment(cluster.data(follower))
+    with path.open("r+b") as file:
+        file.seek(used_bytes(file.read(), 0))
         file.write(b"half a record")
     await cluster.start(follower)
     assert "dropped 13 bytes of an unfinished write" in cluster.log(follower)
@@ -460,13 +462,18 @@ async def test_somebody_elses_directory(tmp_path: Path) -> None:
 async def test_a_damaged_log(tmp_path: Path) -> None:
     async with serving(tmp_path):
         pass
-    path = tmp_path / "data" / FILE_NAME
+    path = newest_segment(tmp_path / "data")
     damaged = bytearray(path.read_bytes())
     damaged[10] ^= 1
     path.write_bytes(damaged)
     status, line = await refusal(tmp_path)
     assert status == 3
     assert f"{path}: damaged at byte 0: the header's checksum does not match it" in line
+    assert "no other servers are known that could elect a leader without this one" in line
+
+
+def newest_segment(directory: Path) -> Path:
+    return max(directory.glob("log-*"), key=lambda path: int(path.name.removeprefix("log-")))
 
 
 async def test_an_address_that_is_taken_or_not_loopback(tmp_path: Path) -> None:

@@ -10,23 +10,29 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from raft.core import recovering
 from raft.core.log import HardState, Snapshot
 from raft.core.membership import Configuration
 from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
-from raft.storage import MemoryStore, Recovered, StorageError, Wal
+from raft.storage import MemoryStore, Recovered, StorageDamaged, StorageError, StorageFull, Wal
+from raft.storage.checksums import flip
+from raft.storage.log_file import used_bytes
 from raft.testing.disk import Fate, PowerCut, SimulatedDisk
 from raft.testing.store_mutants import STORE_MUTANTS
 
 ONE = ServerId(1)
 HOME = Path("/data")
 MEMBERS = Configuration((ONE, ServerId(2), ServerId(3)))
+
+ROOM = 1024
+"""Bytes of a segment: small, so that a few saves fill several."""
 
 ALL_COMBINATIONS = 6
 """Up to so many pieces, all combinations of kept and lost are tried; of more, some."""
@@ -95,7 +101,11 @@ class Lived:
 
     @property
     def possible(self) -> list[Recovered]:
-        return [r for r in (self.acknowledged, self.under_way) if r is not None]
+        """What was acknowledged; the save under way as a whole, or its hard state alone."""
+        if self.under_way is None:
+            return [self.acknowledged]
+        voted = replace(self.acknowledged, hard_state=self.under_way.hard_state)
+        return [self.acknowledged, voted, self.under_way]
 
 
 def live(life: Sequence[Save], disk: SimulatedDisk, store: type[Wal]) -> Lived:
@@ -103,32 +113,41 @@ def live(life: Sequence[Save], disk: SimulatedDisk, store: type[Wal]) -> Lived:
     model = MemoryStore()
     lived = Lived(model.load())
     try:
-        wal = store(HOME, "test", ONE, disk)
+        wal = new(disk, store)
         wal.load()
         for save in life:
             if save.reopened:
                 wal.close()
-                wal = store(HOME, "test", ONE, disk)
+                wal = new(disk, store)
                 assert wal.load() == lived.acknowledged
                 continue
             save.to(model)
             lived.under_way = model.load()
-            save.to(wal)
+            try:
+                save.to(wal)
+            except StorageFull:
+                # Nothing happened; somebody makes room.
+                disk.capacity = None
+                save.to(wal)
             lived.acknowledged, lived.under_way = lived.under_way, None
     except (PowerCut, StorageError):
         pass
     return lived
 
 
+def new(disk: SimulatedDisk, store: type[Wal]) -> Wal:
+    return store(HOME, "test", ONE, disk, segment_bytes=ROOM)
+
+
 def recover(disk: SimulatedDisk, store: type[Wal]) -> Recovered:
     disk.kill()
-    return store(HOME, "test", ONE, disk).load()
+    return new(disk, store).load()
 
 
 def go_on(disk: SimulatedDisk, found: Recovered, store: type[Wal]) -> None:
     """Recover once more, save something behind all that is there, and find both."""
     disk.kill()
-    wal = store(HOME, "test", ONE, disk)
+    wal = new(disk, store)
     assert wal.load() == found, "recovering twice gives the same"
     first_index = (found.snapshot.index if found.snapshot else 0) + len(found.entries) + 1
     entry = Entry(Term(99), EntryKind.COMMAND, b"and on")
@@ -222,7 +241,7 @@ def recover_in_part(disk: SimulatedDisk, calls: int, store: type[Wal]) -> bool:
     disk.kill()
     disk.calls_left = calls
     try:
-        store(HOME, "test", ONE, disk).load()
+        new(disk, store).load()
     except PowerCut:
         return False
     return True
@@ -256,7 +275,8 @@ def check_kills(seeds: Iterator[int], wanted: int, samples: int, store: type[Wal
 def check_errors(seeds: Iterator[int], store: type[Wal] = Wal) -> int:
     """Let each call of a life fail once, then let the process or the power end; return how many.
 
-    An error must end the store, and lose nothing that was acknowledged before or after it.
+    An error must end the store, or leave it as it was, and lose nothing that was acknowledged
+    before or after it.
     """
     errors = 0
     for seed in seeds:
@@ -264,21 +284,109 @@ def check_errors(seeds: Iterator[int], store: type[Wal] = Wal) -> int:
         live(life, calm, store)
         for call, count in sorted(calm.calls.items()):
             for after in range(count if call != "close" else 0):
-                errors += 1
-                disk = SimulatedDisk(seed)
-                disk.fail(call, errno.EIO if errors % 2 else errno.ENOSPC, after)
-                lived = live(life, disk, store)
-                if errors % 3:
-                    disk.crash()
-                elif disk.read_only:
-                    with pytest.raises(StorageError, match="Read-only file system"):
-                        recover(disk, store)
-                    disk.crash()
-                found = recover(disk, store)
-                assert found in lived.possible, f"seed {seed}, {call} {after}"
-                disk.crash()
-                assert recover(disk, store) == found, "what was found once is there for good"
+                for error in (errno.EIO, errno.ENOSPC):
+                    errors += 1
+                    disk = SimulatedDisk(seed)
+                    disk.longest_write = (None, 300, 40)[errors % 3]
+                    disk.fail(call, error, after)
+                    lived = live(life, disk, store)
+                    check_after_error(disk, lived, store, f"seed {seed}, {call} {after} {error}")
     return errors
+
+
+def check_after_error(disk: SimulatedDisk, lived: Lived, store: type[Wal], what: str) -> None:
+    if disk.calls["sync"] % 3:
+        disk.crash()
+    elif disk.read_only:
+        with pytest.raises(StorageError, match="Read-only file system"):
+            recover(disk, store)
+        disk.crash()
+    found = recover(disk, store)
+    assert found in lived.possible, what
+    disk.crash()
+    assert recover(disk, store) == found, "what was found once is there for good"
+
+
+def check_full_disks(seeds: Iterator[int], step: int, store: type[Wal] = Wal) -> int:
+    """Let the disk be full at every ``step`` bytes, until a save is refused; return how many."""
+    disks = 0
+    for seed in seeds:
+        life = random_life(seed)
+        for capacity in range(0, 60_000, step):
+            disks += 1
+            disk = SimulatedDisk(seed)
+            disk.capacity = capacity
+            lived = live(life, disk, store)
+            refused, disk.capacity = disk.capacity != capacity, None
+            disk.crash()
+            assert recover(disk, store) in lived.possible, f"seed {seed}, {capacity} bytes"
+            if (
+                not refused
+                and lived.under_way is None
+                and lived.acknowledged != Recovered(HardState(), ())
+            ):
+                break
+    return disks
+
+
+def check_cuts(seeds: Iterator[int], step: int) -> int:
+    """Cut each file of a directory at every ``step`` bytes; return how many cuts there were.
+
+    Nothing may be lost unless it is said: either all is there, or the damage is.
+    """
+    cuts = 0
+    for seed in seeds:
+        disk = SimulatedDisk(seed)
+        whole = live(random_life(seed), disk, Wal).acknowledged
+        files = {path: disk.content(path) for path in disk.paths()}
+        for path, content in files.items():
+            for length in range(0, len(content), step):
+                cuts += 1
+                cut = SimulatedDisk(files={**files, path: content[:length]})
+                try:
+                    found = recover(cut, Wal)
+                except StorageDamaged:
+                    continue
+                newest = max(name for name in files if name.name.startswith("log-"))
+                assert found.hard_state == whole.hard_state
+                if path != newest:
+                    assert found == whole, f"seed {seed}, {path} cut at {length}"
+    return cuts
+
+
+def check_damage(seeds: Iterator[int], flips: int, store: type[Wal] = Wal) -> int:
+    """Flip bits of whole directories; return how many.
+
+    What is got from them is term and vote, and entries that were there at some time.
+    """
+    flipped = 0
+    for seed in seeds:
+        random, disk, life = Random(seed), SimulatedDisk(seed), random_life(seed)
+        whole = live(life, disk, store).acknowledged
+        ever = {
+            (index, entry)
+            for save in life
+            for index, entry in enumerate(save.entries, save.first_index)
+        }
+        files = {path: disk.content(path) for path in disk.paths()}
+        for _ in range(flips):
+            flipped += 1
+            path = random.choice([path for path in files if path.name != "vote"])
+            bit = random.randrange(used_bytes(files[path], 0) * 8)
+            damaged = SimulatedDisk(files={**files, path: flip(files[path], bit)})
+            found = recover_from_others(damaged, store)
+            what = f"seed {seed}, {path} bit {bit}"
+            assert found.hard_state == recovering.begin(whole.hard_state), what
+            assert found.snapshot in (None, *(save.snapshot for save in life)), what
+            first = found.snapshot.index + 1 if found.snapshot else 1
+            assert ever.issuperset(enumerate(found.entries, first)), what
+            assert recover_from_others(damaged, store) == found, what
+    return flipped
+
+
+def recover_from_others(disk: SimulatedDisk, store: type[Wal]) -> Recovered:
+    disk.kill()
+    return store(HOME, "test", ONE, disk, members=(), segment_bytes=ROOM).load()
 
 
 def every_seed() -> Iterator[int]:
@@ -315,7 +423,7 @@ def test_the_old_snapshot_stays_until_the_new_log_is_durable() -> None:
             lived = live(life, disk, Wal)
             killed += lived.under_way is not None
             recover_in_part(disk, further_calls, Wal)
-            for fates in product((Fate.KEPT, Fate.LOST), repeat=disk.pieces):
+            for fates in fates_of(disk.pieces, Random(calls), 10):
                 again = SimulatedDisk(files=disk.survivors(fates))
                 assert recover(again, Wal) in lived.possible
         if lived.under_way is None and lived.acknowledged.snapshot == life[-1].snapshot:
@@ -324,7 +432,25 @@ def test_the_old_snapshot_stays_until_the_new_log_is_durable() -> None:
 
 
 def test_an_error_of_any_call_loses_nothing() -> None:
-    assert check_errors(iter(range(12))) > 300
+    assert check_errors(iter(range(5))) > 600
+
+
+def test_a_disk_that_is_full_at_any_time_loses_nothing() -> None:
+    assert check_full_disks(iter(range(6)), step=229) > 100
+
+
+def test_a_file_that_ends_anywhere_is_whole_or_damaged() -> None:
+    """The last batch alone cannot be told from one that a crash left; its vote can."""
+    assert check_cuts(iter(range(3)), step=17) > 500
+
+
+def test_damage_anywhere_is_found_and_the_vote_is_not_forgotten() -> None:
+    assert check_damage(iter(range(15)), flips=40) >= 600
+
+
+@pytest.mark.slow
+def test_very_much_damage() -> None:
+    assert check_damage(iter(range(1_000_000, 1_000_200)), flips=100) >= 20_000
 
 
 @pytest.mark.slow
@@ -344,7 +470,17 @@ def test_very_many_power_cuts_after_kills() -> None:
 
 @pytest.mark.slow
 def test_very_many_errors() -> None:
-    assert check_errors(iter(range(1_000_000, 1_000_300))) > 10_000
+    assert check_errors(iter(range(1_000_000, 1_000_200))) > 10_000
+
+
+@pytest.mark.slow
+def test_very_many_full_disks() -> None:
+    assert check_full_disks(iter(range(1_000_000, 1_000_030)), step=23) > 5_000
+
+
+@pytest.mark.slow
+def test_files_that_end_at_every_byte() -> None:
+    assert check_cuts(iter(range(1_000_000, 1_000_010)), step=1) > 50_000
 
 
 # --- Do these tests notice? ------------------------------------------------------------------
@@ -357,6 +493,7 @@ def test_a_store_without_a_precaution_is_caught(name: str) -> None:
 
 
 def check_everything(store: type[Wal]) -> None:
-    check_crashes(every_seed(), 3_000, 3, store)
-    check_kills(every_seed(), 1_000, 2, store)
+    check_damage(iter(range(15)), 40, store)
     check_errors(iter(range(12)), store)
+    check_kills(every_seed(), 1_000, 2, store)
+    check_crashes(every_seed(), 3_000, 3, store)

@@ -34,10 +34,11 @@ SHOWN_BY = {
     "power-again": ("did not start",),
     "bad-start": ("did not start",),
     "bad-write": ("stopped by its disk",),
-    "bad-sector": ("did not start", "older state found on a harmed disk"),
-    "stale-sector": ("did not start", "older state found on a harmed disk"),
-    "misdirected": ("did not start",),
-    "truncate": ("did not start", "older state found on a harmed disk"),
+    "damage": ("recovery begun", "recovery over"),
+    "bad-sector": ("recovery begun", "older state found on a harmed disk"),
+    "stale-sector": ("recovery begun",),
+    "misdirected": ("recovery begun",),
+    "truncate": ("recovery begun", "older state found on a harmed disk"),
     "replace": ("server replaced",),
 }
 """What is only seen where faults of this kind happen."""

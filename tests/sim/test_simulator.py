@@ -71,6 +71,8 @@ def test_every_kind_of_fault_happens() -> None:
         "pre-vote refused: LeaderAlive",
         "leader with entries of older terms, not committed",
         "stopped by its disk",
+        "recovery begun",
+        "recovery over",
     ):
         assert states[state], state
 
@@ -94,6 +96,7 @@ CAUGHT_BY = {
     "joint-committed-by-new-alone": "14 quorum durability",
     "pre-vote-raises-term": "25 pre-vote",
     "term-lowered-by-snapshot": "6 terms grow",
+    "recovery-not-awaited": "31 recovery",
     "stale-configuration-kept": "22 configuration",
     "fixed-timeouts": "L1 a leader",
     "pre-vote-despite-leader": "27 a leader is not disturbed",

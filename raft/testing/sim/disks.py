@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
+from raft.core import recovering
 from raft.core.log import HardState, Snapshot
 from raft.core.messages import Entry, Index, ServerId
 from raft.storage.base import LogStore, Recovered, StorageError
@@ -19,12 +20,15 @@ from raft.testing.sim.facts import Harm, Save, Violation
 
 _DIRECTORY = Path("/simulation")
 
+_SEGMENT_BYTES = 2048
+"""Small, so that a run fills many segments."""
+
 
 class ServerDisk(Protocol):
     """The disk of one server. It outlives the server's crashes."""
 
     harm: Harm
-    """Whether what it holds can still be trusted."""
+    """Whether what it holds can still be trusted. A store that has read all of it has judged."""
 
     def open(self) -> tuple[LogStore, Recovered]:
         """Return the store of a server that starts, loaded.
@@ -39,7 +43,10 @@ class ServerDisk(Protocol):
         """Lose what is not synced, in the middle of a save; tell whether that was done before."""
 
     def flip_bit(self, place: float) -> None:
-        """Damage what is stored, at ``place`` from 0 (the beginning) to 1 (the end)."""
+        """Damage what is stored, at ``place`` from 0 (the beginning) to 1 (the end).
+
+        The next store begins to recover from it, if it cannot read all that was stored.
+        """
 
     def set_full(self, full: bool) -> None:
         """Let every write fail, or let writes succeed again."""
@@ -72,8 +79,15 @@ class ServerDisk(Protocol):
 class WalDisk:
     """A disk as ``raft serve`` uses it: a ``Wal``, on a machine whose power can be cut."""
 
-    def __init__(self, server: ServerId, random: Random, store: type[Wal] = Wal) -> None:
+    def __init__(
+        self,
+        server: ServerId,
+        random: Random,
+        members: tuple[ServerId, ...] = (),
+        store: type[Wal] = Wal,
+    ) -> None:
         self.harm = Harm.NONE
+        self._members = members
         self._wal = store
         self._server = server
         self._random = random
@@ -89,7 +103,14 @@ class WalDisk:
         machine.calls_left, self._calls_left = self._calls_left, None
         self._before = self._files()
         try:
-            store = self._wal(_DIRECTORY, "simulation", self._server, machine)
+            store = self._wal(
+                _DIRECTORY,
+                "simulation",
+                self._server,
+                machine,
+                members=self._members,
+                segment_bytes=_SEGMENT_BYTES,
+            )
             found = store.load()
         except PowerCut:
             machine.crash()
@@ -132,7 +153,10 @@ class WalDisk:
         if not files:
             return
         path = self._random.choice(sorted(files))
-        self._machine.flip(path, int(place * len(files[path]) * 8))
+        # Mostly where something is written.
+        content = files[path]
+        end = len(content.rstrip(b"\0")) if self._random.random() < 0.9 else len(content)
+        self._machine.flip(path, int(place * end * 8))
         if self.harm is Harm.NONE:
             self.harm = Harm.NOTICED
 
@@ -220,8 +244,6 @@ class MemoryDisk:
         if self._fails_to_open:
             self._fails_to_open = False
             raise StorageError("input/output error")
-        if self.harm is not Harm.NONE:
-            raise StorageError("the disk is damaged")
         return _Checked(self, self._store), self._store.load()
 
     def kill(self) -> None:
@@ -232,7 +254,14 @@ class MemoryDisk:
         return False
 
     def flip_bit(self, place: float) -> None:
-        """Make the store unreadable."""
+        """Lose the entries from there on, and if it is early enough the snapshot, too."""
+        found = self._store.load()
+        hard_state = recovering.begin(found.hard_state)
+        if found.snapshot is not None and place < 0.3:
+            self._store = MemoryStore(hard_state)
+        else:
+            kept = found.entries[: int(place * len(found.entries))]
+            self._store = MemoryStore(hard_state, kept, found.snapshot)
         self.harm = Harm.NOTICED
 
     def spoil(self, how: str, place: float) -> bool:

@@ -146,7 +146,7 @@ KINDS: Mapping[str, Kind] = {
     "slow-disk": Kind("the disk of {0} takes up to {amount:g} s", _on_one((0.01, 0.1, 0.5))),
     "full-disk": Kind("the disk of {0} is full", _on_one()),
     "bad-sync": Kind("the next fsync of {0} fails; it is down", _on_one()),
-    "bit-flip": Kind("a bit on the disk of {0} flips, and it starts again", _at_once),
+    "damage": Kind("a bit on the disk of {0} flips, and it starts again", _at_once),
     "members": Kind("the members change", _at_once, weight=4),
     "snapshot": Kind("{0} takes a snapshot", _at_once),
     "lag": Kind("{0} is cut off, and all others take snapshots", _on_one()),

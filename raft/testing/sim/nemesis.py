@@ -22,7 +22,7 @@ from raft.core.membership import (
 )
 from raft.core.messages import ServerId
 from raft.core.ready import Refused
-from raft.storage.base import StorageError
+from raft.storage.base import StorageDamaged, StorageError
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.facts import Harm
 from raft.testing.sim.faults import LEADER, SPARES, Fault
@@ -85,7 +85,7 @@ class Nemesis:
             "slow-disk": self._slow_disk,
             "full-disk": self._full_disk,
             "bad-sync": self._bad_sync,
-            "bit-flip": self._bit_flip,
+            "damage": self._damage,
             "members": self._members,
             "snapshot": self._snapshot,
             "lag": self._lag,
@@ -150,14 +150,16 @@ class Nemesis:
         self._later(delay, lambda: self.start(node) if node.life == life else None)
 
     def start(self, node: Node) -> None:
-        """Start a server that is down. One with a damaged disk must not start, ever again."""
+        """Start a server that is down. One that may have forgotten its vote never starts again."""
         if node.core is not None or node.gone:
             return
         try:
             node.start()
+        except StorageDamaged:
+            self._world.invariants.coverage["did not start"] += 1
+            node.gone = True
         except StorageError:
             self._world.invariants.coverage["did not start"] += 1
-            node.gone = node.disk.harm is not Harm.NONE
 
     def _pause(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
@@ -407,9 +409,10 @@ class Nemesis:
                 node.kill(len(node.pending))
             if node.disk.spoil(fault.kind, fault.amount):
                 self._happens(fault)
+                self._world.invariants.damaged(node.server)
             self.start(node)
 
-    def _bit_flip(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+    def _damage(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
             if node.gone or not self._can_lose(node.server):
                 continue
@@ -417,6 +420,7 @@ class Nemesis:
             if node.core is not None:
                 node.kill(len(node.pending))
             node.disk.flip_bit(fault.amount)
+            self._world.invariants.damaged(node.server)
             self.start(node)
 
     def _can_lose(self, server: ServerId) -> bool:
@@ -434,8 +438,9 @@ class Nemesis:
         return True
 
     def _is_gone(self, server: ServerId) -> bool:
+        """Tell whether a server is of no use for now, or for ever."""
         node = self._world.nodes.get(server)
-        return node is not None and node.gone
+        return self._world.invariants.lacks(server) or (node is not None and node.gone)
 
     # --- What people do ------------------------------------------------------------------------
 

@@ -34,12 +34,12 @@ from raft.core.ready import Ready, Refused
 from raft.core.rules import Rules
 from raft.machine.base import StateMachine
 from raft.machine.sessions import Perform, Sessions, decode_request, is_session_request
-from raft.storage.base import LogStore, StorageError
+from raft.storage.base import LogStore, StorageDamaged, StorageError
 from raft.testing.session_mutants import SESSION_MUTANTS
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clock import LocalClock
 from raft.testing.sim.disks import ServerDisk
-from raft.testing.sim.facts import Save
+from raft.testing.sim.facts import Harm, Save
 from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.machine import Registers
 from raft.testing.sim.operations import Operation
@@ -116,7 +116,7 @@ class Node:
         self.turn_time = 0.0
         """So long every turn takes: its processor is slow."""
         self.gone = False
-        """Its disk is damaged, or it was removed: it never runs again."""
+        """Its vote is damaged, or it was removed: it never runs again."""
         self.registers = Registers()
         self.machine: StateMachine = self.registers
         self.inbox: list[Message | Operation] = []
@@ -171,7 +171,8 @@ class Node:
         self._store, found = self.disk.open()
         if not world.invariants.started(self.server, found, self._first, self.disk.harm):
             self.disk.kill()
-            raise StorageError("the disk is as it was before; nobody but the simulation can tell")
+            raise StorageDamaged("the disk is as it was before; only the simulation can tell")
+        self.disk.harm = Harm.NONE
         self.life += 1
         self.heard, self.heard_at = None, self.now
         self._new_machine()

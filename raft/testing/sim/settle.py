@@ -144,7 +144,7 @@ class _Settling:
         ends = set[tuple[Index, Index, Index, int]]()
         for node in members:
             core = node.core
-            if core is None:
+            if core is None or core.recovering:
                 return False
             last = core.log.last_index
             ends.add((last, core.commit_index, core.last_applied, node.registers.digest))

@@ -206,7 +206,7 @@ class World:
         disk: ServerDisk = MemoryDisk()
         if self.scenario.durable:
             store = STORE_MUTANTS[self.scenario.store] if self.scenario.store else Wal
-            disk = WalDisk(server, self.chance.stream("storage", server), store)
+            disk = WalDisk(server, self.chance.stream("storage", server), members, store)
         node = self.nodes[server] = Node(self, server, members, disk)
         return node
 
