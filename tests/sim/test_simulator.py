@@ -81,7 +81,7 @@ CAUGHT_BY = {
     "vote-twice": "7 one vote a term",
     "vote-forgotten": "16 durable before reply",
     "answered-before-saved": "16 durable before reply",
-    "even-half-is-a-quorum": "14 quorum durability",
+    "even-half-is-a-quorum": "9 quorum of votes",
     "stale-replies-honoured": "9 quorum of votes",
     "retry-applied-twice": "20 exactly once",
     "table-not-in-snapshot": "24 determinism",

@@ -16,7 +16,8 @@ from raft.storage.base import LogStore, Recovered, StorageError
 from raft.storage.memory import MemoryStore
 from raft.storage.wal import Wal
 from raft.testing.disk import SECTOR, PowerCut, SimulatedDisk
-from raft.testing.sim.invariants import Harm, Save, Violation
+from raft.testing.sim.invariants import Harm, Save
+from raft.testing.sim.violation import Violation
 
 _DIRECTORY = Path("/simulation")
 

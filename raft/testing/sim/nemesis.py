@@ -407,7 +407,7 @@ class Nemesis:
                 node.kill(len(node.pending))
             if node.disk.spoil(fault.kind, fault.amount):
                 self._happens(fault)
-                self._world.invariants.damaged(node.server)
+                self._world.invariants.recoveries.damaged.add(node.server)
             self.start(node)
 
     def _damage(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
@@ -418,7 +418,7 @@ class Nemesis:
             if node.core is not None:
                 node.kill(len(node.pending))
             node.disk.flip_bit(fault.amount)
-            self._world.invariants.damaged(node.server)
+            self._world.invariants.recoveries.damaged.add(node.server)
             self.start(node)
 
     def _can_lose(self, server: ServerId) -> bool:

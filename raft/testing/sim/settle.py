@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from raft.core.membership import Change, Remove
 from raft.core.messages import Index
-from raft.testing.sim.invariants import Violation
 from raft.testing.sim.operations import Operation
+from raft.testing.sim.violation import Violation
 
 if TYPE_CHECKING:
     from raft.testing.sim.node import Node
