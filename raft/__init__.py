@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from raft.machine.kv import KeyValue
     from raft.machine.register import Register
     from raft.member import Member
+    from raft.secret import read_secret
     from raft.server import Server, ServerConfig
     from raft.storage.base import LogStore, StorageDamaged, StorageError
     from raft.storage.memory import MemoryStore
@@ -96,6 +97,7 @@ __all__ = [
     "TransferringError",
     "UnreachableError",
     "Wal",
+    "read_secret",
 ]
 
 # Importing ``raft.core`` runs this file first, and the core must load nothing but itself.
@@ -131,6 +133,7 @@ _HOMES = {
     "raft.machine.kv": ("KeyValue",),
     "raft.machine.register": ("Register",),
     "raft.member": ("Member",),
+    "raft.secret": ("read_secret",),
     "raft.server": ("Server", "ServerConfig"),
     "raft.storage.base": ("LogStore", "StorageDamaged", "StorageError"),
     "raft.storage.memory": ("MemoryStore",),

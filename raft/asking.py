@@ -48,7 +48,7 @@ from raft.frames import (
     TransferLeadership,
     Transferred,
 )
-from raft.line import Call, Line, LostError
+from raft.line import Line, LostError
 from raft.transport import Identity, parse_address
 
 PATIENCE = 1.0
@@ -123,7 +123,7 @@ class Asker:
         """
         request = Asked(body)
         if server is None:
-            return await self.ask_cluster(request, timeout)
+            return await self.ask_cluster(request, timeout, asyncio.get_running_loop().time())
         async with self.limited(request, timeout, server):
             answer = await self._ask_one(server, request)
         if isinstance(answer, NotLeader):
@@ -164,58 +164,62 @@ class Asker:
 
     # --- One request -----------------------------------------------------------------------------
 
-    async def ask_cluster(
-        self,
-        request: Asked,
-        timeout: Limit,  # noqa: ASYNC109
-        began: float | None = None,
-    ) -> Reply:
-        """Return the answer of whoever can give it. Raises RaftError of every kind."""
-        if began is None:
-            began = asyncio.get_running_loop().time()
-        answer = await self._ask_at_once(request, timeout)
-        if answer is not None:
-            return answer
-        async with self.limited(request, timeout, began=began):
-            return await self.search(request)
+    async def ask_cluster(self, request: Asked, timeout: Limit, began: float) -> Reply:  # noqa: ASYNC109
+        """Return the answer of whoever can give it. Raises RaftError of every kind.
 
-    async def _ask_at_once(self, request: Asked, timeout: Limit) -> Reply | None:  # noqa: ASYNC109
-        """Ask whoever led last, if the line is open; None: that was in vain.
-
-        Nearly every request needs no more than this, and no timer of its own.
+        Nearly every request ends with the first answer of whoever led last, and takes no timer
+        of its own for that. Its time began at ``began``, by the loop's clock.
         """
         server = self.leader
         line = None if server is None else self._lines.get(server)
         call = None if line is None else line.ready
-        if server is None or call is None or isinstance(timeout, asyncio.Timeout):
-            return None
-        patience = timeout
-        if request.may_go_elsewhere:
-            patience = PATIENCE if timeout is None else min(PATIENCE, timeout)
-        request.sent_to = server
+        if server is not None and call is not None and not isinstance(timeout, asyncio.Timeout):
+            request.sent_to = server
+            patience = request.patience(timeout)
+            try:
+                reply = await call.ask(request.body, patience)
+            except TimeoutError:
+                self._missed(server, request, LostError(f"no answer within {patience:g} s"))
+            except (UnreachableError, LostError) as error:
+                self._missed(server, request, error)
+            else:
+                request.sent_to = None
+                if isinstance(reply, Result):
+                    return reply
+                if self._is_final(server, request, reply):
+                    return reply
+        async with self.limited(request, timeout, began=began):
+            return await self.search(request)
+
+    def _missed(self, server: ServerId, request: Asked, error: RaftError) -> None:
+        """Note that there was no answer. Raises OutcomeUnknownError if nobody else may be asked."""
+        self._distrust(server)
+        if not isinstance(error, UnreachableError):
+            lost = request.unanswered(server, str(error))
+            if not isinstance(lost, UnreachableError):
+                raise lost from None
+        request.sent_to = None
+        request.heard[server] = str(error)
+
+    def _is_final(self, server: ServerId, request: Asked, reply: Reply) -> bool:
+        """Tell whether a reply ends a request. Raises what it says, unless that may pass."""
         try:
-            answer = await self._ask_over(call, server, request, patience)
-        except UnreachableError as error:
-            self._distrust(server)
-            request.sent_to = None
-            request.heard[server] = str(error)
-            return None
-        except OutcomeUnknownError:
-            if request.sent_to is not None:
-                self._distrust(server)
-            raise
+            reply = _judge(server, request, reply)
         except DeclinedError as error:
             request.answered, request.declined = True, error
             if not error.passes:
                 raise
-            return None
-        if isinstance(answer, NotLeader):
+            return False
+        except UnreachableError as error:
+            self._missed(server, request, error)
+            return False
+        if isinstance(reply, NotLeader):
             request.answered = True
-            self.leader = answer.leader
-            if answer.leader is not None:
-                self._add(answer.leader, answer.address)
-            return None
-        return answer
+            self.leader = reply.leader
+            if reply.leader is not None:
+                self._add(reply.leader, reply.address)
+            return False
+        return True
 
     async def search(self, request: Asked) -> Reply:
         """Ask server after server, round after round, until one can answer."""
@@ -275,15 +279,8 @@ class Asker:
             except TimeoutError:
                 raise UnreachableError(server, f"no connection within {patience:g} s") from None
         request.sent_to = server
-        return await self._ask_over(
-            call, server, request, patience if request.may_go_elsewhere else None
-        )
-
-    async def _ask_over(
-        self, call: Call, server: ServerId, request: Asked, patience: float | None
-    ) -> Reply:
         try:
-            reply = await call.ask(request.body, patience)
+            reply = await call.ask(request.body, patience if request.may_go_elsewhere else None)
         except TimeoutError:
             raise request.unanswered(server, f"no answer within {patience:g} s") from None
         except LostError as error:
@@ -369,7 +366,13 @@ class Asked:
     @property
     def may_go_elsewhere(self) -> bool:
         """It may be sent again although an answer to it is missing."""
-        return self.is_query or self.numbered
+        return self.numbered or self.is_query
+
+    def patience(self, timeout: float | None) -> float | None:
+        """Return for how many seconds to wait for the first answer."""
+        if not self.may_go_elsewhere:
+            return timeout
+        return PATIENCE if timeout is None or timeout > PATIENCE else timeout
 
     def unanswered(self, server: ServerId, reason: str) -> RaftError:
         """Note that a server may have worked on it; return the error for that."""

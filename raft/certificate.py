@@ -145,7 +145,7 @@ class Certificate:
             self._reminded = time.monotonic()
             _log.warning(
                 "%s: the certificate ends on %s: replace it by then (raft certs renew)",
-                self.path,
+                printable(str(self.path)),
                 in_words(self.until),
             )
 

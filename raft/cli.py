@@ -47,6 +47,8 @@ The cluster grows by a server that joins, and shrinks again, while it is used:
   raft members
   raft transfer 4                 # let it lead
   raft remove 1                   # then stop the process of server 1
+
+Between machines, connections are encrypted and proved by certificates: see raft certs --help.
 """
 
 EPILOG = """\
@@ -245,7 +247,7 @@ def _read_certificate(path: Path | str) -> Certificate:
 def _read_secret(path: Path | str) -> bytes:
     from raft.secret import read_secret
 
-    return read_secret(Path(path))
+    return read_secret(path)
 
 
 def _id(text: str) -> ServerId:

@@ -51,6 +51,9 @@ _NESTING_LIMIT = 16
 # Every word of a frame is visited at most once while it is read, so a reader that visits more
 # was led in circles or into a list of millions of empty elements.
 _SPARE_WORDS = 8
+_ROOM = 1024
+_MAX_ROOM = 64 * 1024
+"""Words of a message's first segment: at least what pycapnp gives it by itself, and 512 KiB."""
 
 
 class DecodeError(ValueError):
@@ -132,15 +135,20 @@ class _Codec(Generic[T]):
     def __init__(self, struct_schema: Any, layout: _Layout) -> None:
         self._struct = struct_schema
         self._layout = layout
+        self._room: dict[type[Any], int] = {}
 
     def encode(self, value: T) -> bytes:
         """Return the value as one frame.
 
         Raises ValueError when a float is not finite or a str is not Unicode text.
         """
-        builder = self._struct.new_message()
+        # About as much room as the last one of its kind took: what does not fit is copied.
+        room = self._room.get(type(value), _ROOM)
+        builder = self._struct.new_message(num_first_segment_words=room)
         self._layout.write(builder, value)
-        return _frame(builder)
+        frame = _frame(builder)
+        self._room[type(value)] = min(max(_ROOM, len(frame) // 8 * 5 // 4), _MAX_ROOM)
+        return frame
 
     def decode(self, data: bytes) -> T:
         """Return the value of one whole frame. Raises DecodeError, whatever the bytes are."""
@@ -365,7 +373,11 @@ class _Columns:
         self._names = names
         self._fields = [schema.fields[f"{_camel(name)}s"] for name in names]
         enums = [_plain_type(hints[name]) for name in names]
-        self._enums = [(at, hint) for at, hint in enumerate(enums) if hint not in _PLAIN]
+        self._enums = [
+            (at, {member.value: member for member in hint}.__getitem__)
+            for at, hint in enumerate(enums)
+            if hint not in _PLAIN
+        ]
 
     def read(self, reader: Any) -> tuple[Any, ...]:
         if not any(map(reader._has_by_field, self._fields)):

@@ -101,7 +101,7 @@ class Refused:
 # --- What clients ask ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Propose:
     """Replicate a command, apply it, and return what the state machine answered."""
 
@@ -119,7 +119,7 @@ class Consistency(enum.IntEnum):
     """It is whatever the server that was asked has applied: perhaps long out of date."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Read:
     """Answer a query from the state machine, without an entry in the log."""
 
@@ -179,7 +179,7 @@ Request = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClientRequest:
     """A client's request; the reply repeats ``id``."""
 
@@ -221,7 +221,7 @@ FromClient = ClientRequest | Proposals | Queries
 # --- What clients are answered ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Result:
     """The state machine's answer."""
 
@@ -345,7 +345,7 @@ Reply = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClientReply:
     """The answer to the ClientRequest with the same ``id``.
 

@@ -137,7 +137,7 @@ class Call:
         self._connection: Connection | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
-        self._unsent: list[tuple[int, Propose | Read]] = []
+        self._unsent: list[tuple[int, Request]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._leaving = False
 
@@ -183,12 +183,17 @@ class Call:
 
     def _send(self, number: int, request: Request) -> None:
         assert self._connection is not None
-        match request:
-            case Propose(data) | Read(data, Consistency.LINEARIZABLE) if len(data) <= MAX_COLUMN:
-                if not self._unsent:
-                    self._loop.call_soon(self._flush)
-                self._unsent.append((number, request))
-                return
+        if isinstance(request, Propose):
+            waits = len(request.data) <= MAX_COLUMN
+        elif isinstance(request, Read) and request.consistency is Consistency.LINEARIZABLE:
+            waits = len(request.query) <= MAX_COLUMN
+        else:
+            waits = False
+        if waits:
+            if not self._unsent:
+                self._loop.call_soon(self._flush)
+            self._unsent.append((number, request))
+            return
         try:
             sent = self._connection.send(ClientRequest(number, request))
         except ValueError as error:

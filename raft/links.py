@@ -17,10 +17,11 @@ import logging
 from collections.abc import Mapping
 
 from raft.core.membership import Configuration
-from raft.core.messages import Message, ServerId
+from raft.core.messages import AppendEntries, Message, ServerId
 from raft.handshake import Identity
 from raft.printable import printable
 from raft.transport import PeerLink, parse_address
+from raft.wire import Copies
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Links:
         self._links: dict[ServerId, PeerLink] = {}
         self._identity: Identity | None = None
         self._sent_before = 0
+        self._copies = Copies()
 
     def start(self, identity: Identity) -> None:
         """Begin to call the others, as ``identity``."""
@@ -60,7 +62,11 @@ class Links:
 
     def send(self, message: Message) -> None:
         """Send a message; without a link to its destination it is lost."""
-        if (link := self._links.get(message.dst)) is not None:
+        if (link := self._links.get(message.dst)) is None:
+            return
+        if isinstance(message, AppendEntries) and message.entries:
+            link.send(self._copies.encode(message))
+        else:
             link.send(message)
 
     def follow(self, configuration: Configuration, *, committed: bool) -> None:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
 
 from raft.core.log import HardState, Snapshot
 from raft.core.messages import Entry, Index
@@ -78,7 +79,8 @@ class Saver:
         self._failed = failed
         self._waiting: deque[Ready] = deque()
         self._under_way: list[Ready] = []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._queue: SimpleQueue[Save | None] = SimpleQueue()
+        self._thread: Thread | None = None
 
     @property
     def busy(self) -> bool:
@@ -94,7 +96,9 @@ class Saver:
     def close(self) -> None:
         """Wait until the disk is left alone."""
         self._waiting.clear()
-        self._thread.shutdown(wait=True)
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
 
     def _begin(self) -> None:
         """Hand to the disk as much of what waits as can be stored at once."""
@@ -105,18 +109,27 @@ class Saver:
         if save.is_empty:
             self._done()
             return
-        work = asyncio.get_running_loop().run_in_executor(
-            self._thread,
-            self._store.save,
-            *(save.hard_state, save.first_index, save.entries, save.snapshot),
-        )
-        work.add_done_callback(self._ended)
+        if self._thread is None:
+            loop = asyncio.get_running_loop()
+            # An executor's futures would cost a write more than the write itself.
+            self._thread = Thread(target=self._work, args=(loop,), name="disk", daemon=True)
+            self._thread.start()
+        self._queue.put(save)
 
-    def _ended(self, work: asyncio.Future[None]) -> None:
-        error = None if work.cancelled() else work.exception()
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Store what comes, in the thread of the disk."""
+        while (save := self._queue.get()) is not None:
+            error = None
+            try:
+                self._store.save(save.hard_state, save.first_index, save.entries, save.snapshot)
+            except BaseException as raised:
+                error = raised
+            loop.call_soon_threadsafe(self._ended, error)
+
+    def _ended(self, error: BaseException | None) -> None:
         if error is not None:
             self._failed(error)
-        elif not work.cancelled():
+        else:
             self._done()
 
     def _done(self) -> None:

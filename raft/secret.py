@@ -13,12 +13,12 @@ def write_secret(path: Path) -> None:
     write_private(path, secrets.token_hex(32).encode() + b"\n")
 
 
-def read_secret(path: Path) -> bytes:
+def read_secret(path: Path | str) -> bytes:
     """Return the secret, without white space around it.
 
     Raises OSError, and ValueError when others may read the file or it holds none.
     """
-    secret = read_private(path).strip()
+    secret = read_private(Path(path)).strip()
     if not secret:
         raise ValueError(f"{path}: the file holds no secret")
     return secret

@@ -71,7 +71,7 @@ class ServerConfig:
 
     core: Config
     cluster: str
-    secret: bytes | Certificate
+    secret: bytes | Certificate = field(repr=False)
     listen: str = ""
     peers: Mapping[ServerId, str] = field(default_factory=dict)
     seed: int | None = None

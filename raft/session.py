@@ -7,6 +7,7 @@ the same one, to whoever leads by then. The servers carry it out once and answer
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from raft.asking import Asked, Asker, Limit
 from raft.codec import DecodeError
@@ -24,6 +25,8 @@ from raft.machine.sessions import (
     encode_request,
 )
 
+_NOTHING = Propose(b"")
+
 
 class Session:
     """Proposes commands in a session, which is opened with the first, and anew if it expires."""
@@ -34,19 +37,27 @@ class Session:
         self._opening = asyncio.Lock()
         self._room = asyncio.Event()
 
-    async def propose(self, command: bytes, timeout: Limit) -> bytes:  # noqa: ASYNC109
+    def propose(self, command: bytes, timeout: Limit) -> Awaitable[bytes]:
         """Have a command carried out, once; return what the state machine answered.
 
         Raises what ``Asker.ask`` does; OutcomeUnknownError only when the time is up, or if the
         session expired while the command's answer was missing.
         """
-        request = Asked(Propose(b""), numbered=True)
-        if not isinstance(timeout, asyncio.Timeout):
-            return await self._propose(request, command, timeout)
-        async with self._asker.limited(request, timeout):
+        request = Asked(_NOTHING, numbered=True)
+        if isinstance(timeout, asyncio.Timeout):
+            return self._propose_until(timeout, request, command)
+        return self._propose(request, command, timeout)
+
+    async def _propose_until(self, limit: asyncio.Timeout, request: Asked, command: bytes) -> bytes:
+        async with self._asker.limited(request, limit):
             return await self._propose(request, command, None)
 
-    async def _propose(self, request: Asked, command: bytes, timeout: float | None) -> bytes:  # noqa: ASYNC109
+    async def _propose(
+        self,
+        request: Asked,
+        command: bytes,
+        timeout: float | None,  # noqa: ASYNC109
+    ) -> bytes:
         began = asyncio.get_running_loop().time()
         while True:
             numbering = self._numbering

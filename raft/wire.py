@@ -6,6 +6,7 @@ connection is read by ``capnp decode schemas/raft.capnp Envelope``.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 
 from raft.codec import (
@@ -16,11 +17,13 @@ from raft.codec import (
     frame_size,
     load_schema,
 )
+from raft.core.messages import AppendEntries, Entry, Index, ServerId, Term
 from raft.frames import Frame
 
 __all__ = [
     "MAX_FRAME",
     "MAX_OBSERVATION",
+    "Copies",
     "DecodeError",
     "FrameSplitter",
     "RecordCodec",
@@ -59,6 +62,44 @@ def in_frames(datas: Sequence[bytes]) -> Iterator[slice]:
             begin, size = at, len(data) + _CELL
     if begin < len(datas):
         yield slice(begin, len(datas))
+
+
+class Copies:
+    """Encodes messages; one that repeats the last but for whom it goes to costs only a copy.
+
+    A leader sends the same entries to all followers that keep up.
+    """
+
+    def __init__(self) -> None:
+        self._last: AppendEntries | None = None
+        self._frame = b""
+
+    def encode(self, message: AppendEntries) -> bytes:
+        """Return the message as one frame, as ``encode`` does."""
+        if self._last is None or not _same_but_dst(self._last, message):
+            self._last, self._frame = message, encode(message)
+            return self._frame
+        return b"".join((self._frame[:_DST], _ID.pack(message.dst), self._frame[_DST + 8 :]))
+
+
+def _same_but_dst(one: AppendEntries, other: AppendEntries) -> bool:
+    return (
+        one.prev_log_index == other.prev_log_index
+        and one.term == other.term
+        and one.leader_commit == other.leader_commit
+        and one.round == other.round
+        and one.prev_log_term == other.prev_log_term
+        and one.src == other.src
+        and one.entries == other.entries
+    )
+
+
+_ID = struct.Struct("<Q")
+_EXAMPLE = AppendEntries(
+    *(ServerId(1), ServerId(2**64 - 1), Term(1), Index(0), Term(0), (Entry(Term(1)),), Index(0))
+)
+_DST = encode(_EXAMPLE).index(_ID.pack(_EXAMPLE.dst))
+"""Where in an AppendEntries its destination stands."""
 
 
 class FrameSplitter:

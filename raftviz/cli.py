@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 FAILED, UNUSABLE = 1, 2
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as shells count it."""
+MANY = 9
+"""With more servers than these, one machine needs longer to carry an election (§5.6): so they
+wait longer, and send heartbeats less often, unless somebody says how long."""
+MANY_TIMEOUT, MANY_HEARTBEAT = (1.0, 2.0), 0.25
 SLOW_MOTION = 1 / 10
 """How fast time runs on a screen that is asked for nothing else: an election in real time is
 over before anybody has seen it."""
@@ -85,13 +89,13 @@ def _lab_options(command: _Command) -> _Command:
             "--heartbeat",
             callback=_words(DURATION, read_duration),
             metavar="DURATION",
-            help="How often a leader sends heartbeats (50ms).",
+            help=f"How often a leader sends heartbeats (50ms; with over {MANY} servers 250ms).",
         ),
         click.option(
             "--election-timeout",
             callback=_words(_TIMEOUTS, _read_timeouts),
             metavar="FROM..TO",
-            help="How long a server waits for a leader (150ms..300ms).",
+            help=f"How long a server waits for a leader (150ms..300ms; over {MANY}: 1s..2s).",
         ),
         click.option(
             "--seed",
@@ -133,6 +137,8 @@ def _chosen(
     chosen: dict[str, Any] = {}
     for options in (asked or {}, context.parent.params if context.parent else {}, given):
         chosen.update((name, value) for name, value in options.items() if value is not None)
+    if chosen.get("servers", 0) > MANY and not chosen.keys() & {"election_timeout", "heartbeat"}:
+        chosen["election_timeout"], chosen["heartbeat"] = MANY_TIMEOUT, MANY_HEARTBEAT
     try:
         return LabOptions(**chosen)
     except ValueError as error:

@@ -144,6 +144,8 @@ TABLE: tuple[CommandSpec[Command], ...] = (
 )
 """Every command, family by family."""
 
+SYNTAX_WIDTH = 34
+"""A longer syntax has a line of its own in the list of commands."""
 DEFAULT_SERVERS = tuple(map(ServerId, range(1, 6)))
 
 # --- Reading ---------------------------------------------------------------------------------
@@ -315,9 +317,13 @@ def is_topic(topic: str) -> bool:
 
 def _help_on_scope(scope: Scope) -> str:
     specs = [spec for spec in TABLE if spec.scope is scope]
-    width = max(len(spec.syntax) for spec in specs)
-    lines = (f"  {spec.syntax:<{width}}  {spec.summary}" for spec in specs)
-    return "\n".join((f"{scope.value}:", *lines))
+    width = min(max(len(spec.syntax) for spec in specs), SYNTAX_WIDTH)
+    rows = [f"{scope.value}:"]
+    for spec in specs:
+        short = len(spec.syntax) <= width
+        rows += [] if short else [f"  {spec.syntax}"]
+        rows.append(f"  {spec.syntax if short else '':<{width}}  {spec.summary}")
+    return "\n".join(rows)
 
 
 def markdown() -> str:

@@ -279,6 +279,8 @@ struct OperationInvoked {
   value @3 :Data;
   server @4 :UInt64;
   # The server it was sent to; 0: whoever leads.
+  consistency @5 :UInt16;
+  # What a get is content with: 0 linearizable, 1 the leader's lease, 2 stale.
 }
 
 struct OperationReturned {

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,15 +108,20 @@ def test_the_encrypted_servers_serve(tmp_path: Path) -> None:
     assert made[-1] == ("server-1.pem", "server 1")
 
 
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def type_into(process: subprocess.Popen[str], text: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(text + "\n")
-    process.stdin.flush()
+def buy(port: int, text: str) -> str:
+    """Ask for a seat, as soon as there is somebody to ask; return whose it is."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, f"nobody sells seats at {port}"
+            time.sleep(0.02)
+            continue
+        with connection, connection.makefile("rw") as lines:
+            lines.write(text + "\n")
+            lines.flush()
+            return lines.readline().strip()
 
 
 def test_the_replicated_application(tmp_path: Path) -> None:
@@ -124,32 +130,25 @@ def test_the_replicated_application(tmp_path: Path) -> None:
     assert len(program.splitlines()) <= 40
     (tmp_path / "seats.py").write_text(with_free_ports(program)[0])
     write_secret(tmp_path / "demo.secret")
+    ports = free_ports(3)
 
-    def start(me: int) -> subprocess.Popen[str]:
-        pipe = subprocess.PIPE
-        command = [sys.executable, "-W", "error", "seats.py", str(me)]
-        return subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe, text=True)
+    def start(me: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-W", "error", "seats.py", str(me), str(ports[me - 1])]
+        return subprocess.Popen(command, cwd=tmp_path)
 
-    one, two, three = running = [start(me) for me in (1, 2, 3)]
+    running = [start(me) for me in (1, 2, 3)]
     try:
-        type_into(one, "A7 Ann")
-        assert line_of(one) == "A7 belongs to Ann"
-        type_into(two, "A7 Bob")
-        assert line_of(two) == "A7 belongs to Ann"
-        one.kill()
-        type_into(three, "B1 Cid")
-        assert line_of(three) == "B1 belongs to Cid"
-        one.wait()
-        running.append(again := start(1))
-        type_into(again, "B1 Ann")
-        assert line_of(again) == "B1 belongs to Cid"
-        for process in (again, two, three):
-            type_into(process, "")
-        assert [process.wait(60) for process in (again, two, three)] == [0, 0, 0]
+        assert buy(ports[0], "A7 Ann") == "Ann"
+        assert buy(ports[1], "A7 Bob") == "Ann"
+        running[0].kill()
+        running[0].wait()
+        assert buy(ports[2], "B1 Cid") == "Cid"
+        running.append(start(1))
+        assert buy(ports[0], "B1 Ann") == "Cid"
     finally:
         for process in running:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def test_the_log_store(tmp_path: Path) -> None:

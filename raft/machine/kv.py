@@ -267,13 +267,19 @@ def _describe_plain(data: bytes) -> str:
 
 
 def _too_long(command: Command) -> str | None:
+    if isinstance(command, Put | Cas | Append):
+        return _too_long_put(command.key, command.value)
     if too_long := _too_long_key(command.key):
         return too_long
-    if isinstance(command, Put | Cas | Append) and len(command.value) > MAX_VALUE_BYTES:
-        return f"the value has {len(command.value)} bytes; at most {MAX_VALUE_BYTES} are allowed"
     if isinstance(command, Increment) and not _fits(command.amount):
         return f"{command.amount} needs more than 64 bits"
     return None
+
+
+def _too_long_put(key: bytes, value: bytes) -> str | None:
+    if len(value) > MAX_VALUE_BYTES:
+        return f"the value has {len(value)} bytes; at most {MAX_VALUE_BYTES} are allowed"
+    return _too_long_key(key)
 
 
 def _too_long_key(key: bytes) -> str | None:
@@ -340,6 +346,9 @@ class KeyValue:
 
     def check(self, command: bytes) -> str | None:
         """Refuse what ``apply`` could not carry out, and keys and values that are too long."""
+        put = _puts.strings(command)
+        if put is not None:
+            return _too_long_put(*put)
         try:
             return _too_long(decode_command(command))
         except DecodeError as error:
@@ -347,6 +356,13 @@ class KeyValue:
 
     def apply(self, index: int, command: bytes) -> bytes:
         """Carry out a command. What is none changes nothing and is answered Malformed."""
+        put = _puts.strings(command)
+        if put is not None:
+            key, value = put
+            if key not in self._values:
+                self._sorted = None
+            self._values[key] = value
+            return _DONE
         try:
             decoded = decode_command(command)
         except DecodeError:

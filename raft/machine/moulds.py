@@ -18,6 +18,8 @@ import struct
 _WORD = 8
 _BYTES = 2
 """The size of a list's elements, as list pointers write it."""
+_KNOWN = 1024
+"""So many combinations of sizes are remembered; there are far fewer at a time."""
 
 
 class Mould:
@@ -33,8 +35,11 @@ class Mould:
         self._words = example[_WORD:begin]
         self._begin = begin
         self._pointers = struct.Struct(f"<{len(strings)}Q")
-        # As good as no work: there are few different sizes at a time.
-        self._head = functools.lru_cache(1024)(self._make_head)
+        self._end = begin + self._pointers.size
+        # There are few different sizes at a time, so this is as good as no work.
+        self._head = functools.lru_cache(_KNOWN)(self._make_head)
+        self._places: dict[bytes, tuple[int, list[slice]]] = {}
+        """By the head of a frame: how long it is, and where its strings are."""
         if self.fill(*strings) != example:
             raise ValueError("the example is no frame of strings behind their pointers")
 
@@ -59,17 +64,27 @@ class Mould:
 
     def strings(self, frame: bytes) -> list[bytes] | None:
         """Return the byte strings of a frame, None if it does not come from this mould."""
-        at = self._begin + self._pointers.size
-        if len(frame) < at:
+        known = self._places.get(frame[: self._end]) or self._learn(frame)
+        if known is None or known[0] != len(frame):
             return None
-        sizes = [pointer >> 35 for pointer in self._pointers.unpack_from(frame, self._begin)]
-        if not frame.startswith(self._head(*sizes)):
+        return [frame[place] for place in known[1]]
+
+    def _learn(self, frame: bytes) -> tuple[int, list[slice]] | None:
+        """Return how long a frame with this head is, and where its strings are."""
+        head = frame[: self._end]
+        if len(head) < self._end:
             return None
-        found = []
+        sizes = [pointer >> 35 for pointer in self._pointers.unpack_from(head, self._begin)]
+        if head != self._make_head(*sizes):
+            return None
+        at, places = self._end, []
         for size in sizes:
-            found.append(frame[at : at + size])
+            places.append(slice(at, at + size))
             at += _padded(size)
-        return found if at == len(frame) else None
+        if len(self._places) >= _KNOWN:
+            self._places.clear()
+        self._places[head] = (at, places)
+        return at, places
 
 
 def _padded(size: int) -> int:

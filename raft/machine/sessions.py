@@ -180,8 +180,9 @@ def is_session_request(command: bytes) -> bool:
 def encode_request(request: SessionRequest) -> bytes:
     """Return the bytes to propose."""
     match request:
-        case Perform(session, sequence, first_unanswered, command):
-            return _HEAD.pack(MARK, _PERFORM, session, sequence, first_unanswered) + command
+        case Perform():
+            numbers = request.session, request.sequence, request.first_unanswered
+            return _HEAD.pack(MARK, _PERFORM, *numbers) + request.command
         case OpenSession():
             return _HEAD.pack(MARK, _OPEN, 0, 0, 0)
         case KeepSession(session):
@@ -208,11 +209,10 @@ def decode_request(command: bytes) -> SessionRequest:
 
 
 def _encode_answer(answer: SessionAnswer) -> bytes:
-    match answer:
-        case Performed(data):
-            return _PERFORMED_MARK + data
-        case SessionOpened(session):
-            return bytes([_OPENED]) + _NUMBER.pack(session)
+    if isinstance(answer, Performed):
+        return _PERFORMED_MARK + answer.answer
+    if isinstance(answer, SessionOpened):
+        return bytes([_OPENED]) + _NUMBER.pack(answer.session)
     return bytes([_PLAIN_ANSWERS[answer]])
 
 
@@ -235,13 +235,10 @@ class Numbering:
 
     def __init__(self, session: int) -> None:
         self.session = session
-        self._last = 0
-        self._unanswered: dict[int, None] = {}
-
-    @property
-    def first_unanswered(self) -> int:
+        self.first_unanswered = 1
         """The answers of all commands before this one have arrived."""
-        return next(iter(self._unanswered), self._last + 1)
+        self._last = 0
+        self._unanswered: set[int] = set()
 
     @property
     def unanswered(self) -> int:
@@ -251,7 +248,7 @@ class Numbering:
     def number(self, command: bytes) -> Perform:
         """Return the next command of the session."""
         self._last += 1
-        self._unanswered[self._last] = None
+        self._unanswered.add(self._last)
         return Perform(self.session, self._last, self.first_unanswered, command)
 
     def answered(self, perform: Perform) -> None:
@@ -260,7 +257,11 @@ class Numbering:
         A command that was given up may still be carried out, until one with a higher
         ``first_unanswered`` was.
         """
-        self._unanswered.pop(perform.sequence, None)
+        self._unanswered.discard(perform.sequence)
+        while self.first_unanswered <= self._last and (
+            self.first_unanswered not in self._unanswered
+        ):
+            self.first_unanswered += 1
 
 
 # --- The state machine -----------------------------------------------------------------------
@@ -282,8 +283,11 @@ class _Session:
         if first_unanswered - self.first_unanswered > len(self.answers):
             passed = [sequence for sequence in self.answers if sequence < first_unanswered]
         self.first_unanswered = first_unanswered
-        known = [answer for n in passed if (answer := self.answers.pop(n, None)) is not None]
-        return sum(map(_cost, known))
+        freed = 0
+        for sequence in passed:
+            if (answer := self.answers.pop(sequence, None)) is not None:
+                freed += _cost(answer)
+        return freed
 
     @property
     def kept_bytes(self) -> int:
@@ -313,6 +317,11 @@ class Sessions:
         self._sessions: dict[int, _Session] = {}
         """By id, in the order of their last use."""
         self._kept_bytes = 0
+
+    @property
+    def open_sessions(self) -> int:
+        """How many sessions it remembers."""
+        return len(self._sessions)
 
     def check(self, command: bytes) -> str | None:
         """Refuse what makes no sense, and what the machine inside refuses."""
@@ -351,17 +360,16 @@ class Sessions:
         session = self._use(request.session)
         if session is None:
             return UnknownSession()
-        match request:
-            case KeepSession():
-                return SessionKept()
-            case CloseSession(number):
-                self._forget(number)
-                return SessionClosed()
-            case Perform():
-                return self._perform(index, session, request)
+        if isinstance(request, Perform):
+            return self._perform(index, session, request)
+        if isinstance(request, CloseSession):
+            self._forget(request.session)
+            return SessionClosed()
+        return SessionKept()
 
     def _perform(self, index: int, session: _Session, request: Perform) -> SessionAnswer:
-        self._kept_bytes -= session.forget_before(request.first_unanswered)
+        if request.first_unanswered > session.first_unanswered:
+            self._kept_bytes -= session.forget_before(request.first_unanswered)
         if request.sequence < session.first_unanswered:
             return AnswerForgotten()
         answer = self._kept_answer(session, request)

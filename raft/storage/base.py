@@ -43,10 +43,10 @@ class LogStore(Protocol):
     Whatever any of them raises ends the server; the store is then closed, and loaded anew by
     the next start.
 
-    What the values hold is part of the contract: an entry's ``term``, ``kind`` and ``data``
-    (empty data is data), a snapshot's ``index``, ``term``, ``data`` and ``configuration``
-    (``Configuration.encode`` and ``decode`` turn that into bytes), terms and indexes up to
-    2**63 - 1.
+    What the values hold is part of the contract: every field of the hard state, an entry's
+    ``term``, ``kind`` and ``data`` (empty data is data), a snapshot's ``index``, ``term``,
+    ``data`` and ``configuration`` (``Configuration.encode`` and ``decode`` turn that into bytes),
+    terms and indexes up to 2**63 - 1.
 
     ``raft.testing.conformance`` tests a store for all of this.
     """

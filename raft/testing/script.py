@@ -11,6 +11,10 @@
     heartbeat N->M after INDEX         the paper's empty AppendEntries (Figure 2)
     elect N by M …                     timeout N, and only these others get to vote
     propose N COMMAND                  a client speaks to a server
+    open-session N   request N SESSION/NUMBER COMMAND
+                                       it wants a command to be carried out once, however often
+                                       it asks (thesis §6.3)
+    answers N                          what N's state machine answered: it counts each command
     read N           lease-read N      a client reads at a server; and trusts its lease
     add N  add-learner N  promote N  demote N  remove N
                                        the leader is asked to change the members
@@ -64,6 +68,7 @@ from raft.core.rules import Rules
 from raft.printable import printable
 from raft.testing.network import Flight, ImpossibleRequest, Network, entries_of
 from raft.testing.safety import Disk, Safety, Strict
+from raft.testing.tally import answers, open_session, perform
 from raft.testing.words import cell, happening_lines, message_line, role_name, state_lines
 
 KINDS = {
@@ -219,6 +224,24 @@ class Script:
         if isinstance(index, Refused):
             return _refused(server, index)
         return self._happened(f"S{server} takes {printable(command)} as entry {index}")
+
+    def _open_session(self, server: str) -> list[str]:
+        index = self.network.propose(int(server), open_session())
+        if isinstance(index, Refused):
+            return _refused(server, index)
+        return self._happened(f"S{server} takes the opening of a session as entry {index}")
+
+    def _request(self, server: str, session: str, number: str, command: str) -> list[str]:
+        request = perform(int(session), int(number), command)
+        index = self.network.propose(int(server), request)
+        if isinstance(index, Refused):
+            return _refused(server, index)
+        words = f"command {number} of session {session}, {printable(command)},"
+        return self._happened(f"S{server} takes {words} as entry {index}")
+
+    def _answers(self, server: str) -> list[str]:
+        lines = [f"  {line}" for line in answers(self.network.core(int(server)))]
+        return [f"S{server}'s state machine answers", *lines]
 
     def _read(self, server: str) -> list[str]:
         context = self.network.read(int(server))
@@ -448,6 +471,9 @@ _COMMANDS = (
     _Command("heartbeat N->M after INDEX", r"heartbeat (\d)->(\d) after (\d+)", Script._greet),
     _Command("elect N by M …", r"elect (\d) by((?: \d)+)", Script._elect),
     _Command("propose N COMMAND", r"propose (\d) (.+)", Script._propose),
+    _Command("open-session N", r"open-session (\d)", Script._open_session),
+    _Command("request N SESSION/NUMBER COMMAND", r"request (\d) (\d+)/(\d+) (.+)", Script._request),
+    _Command("answers N", r"answers (\d)", Script._answers),
     _Command("read N", r"read (\d)", Script._read),
     _Command("lease-read N", r"lease-read (\d)", Script._lease_read),
     *(_Command(f"{word} N", rf"({word} \d)", Script._change) for word in CHANGES),

@@ -12,6 +12,7 @@ one connection with a logged reason.
 ``addresses``         ``HOST:PORT``
 ``connection``        one end of a connection that carries frames
 ``listener``          the server's side: handshakes, limits, who may say what
+``strangers``         what the server logs of those who prove nothing
 ``calling``           the caller's side
 ``link``              a server's way to a peer, opened again whenever it is lost
 ====================  =============================================================

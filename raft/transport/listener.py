@@ -22,6 +22,7 @@ from raft.frames import (
 from raft.handshake import HandshakeError, Identity, ServerHandshake
 from raft.transport.addresses import format_address, parse_address, require_loopback
 from raft.transport.connection import GOODBYE, HANDSHAKE_SECONDS, Connection
+from raft.transport.strangers import Strangers
 from raft.wire import MAX_FRAME, MAX_OBSERVATION
 
 MAX_UNPROVEN = 32
@@ -74,6 +75,7 @@ class Listener:
         self._handlers = handlers
         self._server: asyncio.Server | None = None
         self._unproven: dict[Connection, asyncio.TimerHandle] = {}
+        self._strangers = Strangers()
         self._callers: set[Connection] = set()
         self._peer_connections: dict[ServerId, Connection] = {}
 
@@ -205,12 +207,7 @@ class Listener:
             connection.close(f"an observer may not send {type(frame).__name__}")
 
     def _forget(self, connection: Connection, reason: str) -> None:
-        who = "unproven caller" if connection.caller is None else connection.caller.name.lower()
-        if connection.subject is not None:
-            who = f"{who}, {connection.subject},"
-        is_news = connection.caller is not Caller.CLIENT or reason != GOODBYE
-        level = logging.INFO if is_news else logging.DEBUG
-        _log.log(level, "%s %s: connection closed: %s", who, connection.address, reason)
+        self._log_end(connection, reason)
         if connection in self._unproven:
             self._unproven.pop(connection).cancel()
         elif connection in self._callers:
@@ -219,3 +216,15 @@ class Listener:
         elif connection.peer and self._peer_connections.get(connection.peer) is connection:
             del self._peer_connections[connection.peer]
             self._handlers.peer_lost(connection.peer)
+
+    def _log_end(self, connection: Connection, reason: str) -> None:
+        who = connection.address
+        if connection.subject is not None:
+            who = f"{connection.subject}, {who}"
+        caller = connection.caller
+        if caller is None:
+            self._strangers.closed(who, reason)
+        else:
+            is_news = caller is not Caller.CLIENT or reason != GOODBYE
+            level = logging.INFO if is_news else logging.DEBUG
+            _log.log(level, "%s %s: connection closed: %s", caller.name.lower(), who, reason)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from raft.frames import Consistency
 from raftviz.command.spec import CommandSpec, Takes
 from raftviz.command.text import Reader, ReadingError, Servers, Word, format_servers, quote
 
+_HOW = {"lease": Consistency.LEASE, "stale": Consistency.STALE}
 _AT = re.compile("@")
 
 
@@ -25,13 +27,15 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """``get x`` · ``get x @2``."""
+    """``get x`` · ``get x @2`` · ``get x lease @2`` · ``get x stale @2``."""
 
     key: bytes
     server: Servers | None
+    consistency: Consistency = Consistency.LINEARIZABLE
 
     def __str__(self) -> str:
-        return f"get {quote(self.key)}{_destination(self.server)}"
+        how = "" if self.consistency is Consistency.LINEARIZABLE else f" {self.consistency.name}"
+        return f"get {quote(self.key)}{how.lower()}{_destination(self.server)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,13 @@ def _key(reader: Reader) -> Word:
     return reader.word("a key")
 
 
+def _get(reader: Reader) -> Get:
+    key = _key(reader).value
+    found = next((word for word in _HOW if reader.take(word)), None)
+    how = _HOW[found] if found else Consistency.LINEARIZABLE
+    return Get(key, reader.destination(), how)
+
+
 SPECS: tuple[CommandSpec[ClientCommand], ...] = (
     CommandSpec(
         "put",
@@ -82,11 +93,13 @@ SPECS: tuple[CommandSpec[ClientCommand], ...] = (
     ),
     CommandSpec(
         "get",
-        "get KEY [@SERVER]",
-        "read a key as of now (a linearizable read)",
+        "get KEY [lease | stale] [@SERVER]",
+        "read a key as of now, or by the leader's lease, or whatever a server has applied",
         "get x @2",
         Takes.KEY,
-        lambda reader: Get(_key(reader).value, reader.destination()),
+        _get,
+        more=("get x lease", "get x stale @3"),
+        words=("lease", "stale"),
     ),
     CommandSpec(
         "delete",

@@ -10,6 +10,7 @@ from raftviz.command.spec import CommandSpec, Takes
 from raftviz.command.text import Reader, ReadingError, format_duration
 
 MAX_LOAD, MAX_CLIENTS, MAX_KEYS, MAX_SESSIONS = 5000.0, 500, 10_000, 50
+MAX_SIZE = 65536
 CHAOS_EVERY = 2.0
 """Seconds of the cluster's time between two faults unless it is said."""
 MAX_SEED = 999_999_999
@@ -43,11 +44,14 @@ class Load:
     mix: Mix = Mix()
     keys: int = 10
     sessions: int = 0
+    size: int = 0
+    """Bytes that a value is made up to; 0: as few as tell it from all others."""
 
     def __str__(self) -> str:
         who = f"{self.clients} clients" if self.clients else _per_second(self.rate)
         sessions = f" sessions {self.sessions}" if self.sessions else ""
-        return f"load {who} {self.mix} keys {self.keys}{sessions}"
+        size = f" size {self.size}" if self.size else ""
+        return f"load {who} {self.mix} keys {self.keys}{sessions}{size}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,16 @@ def _per_second(rate: float) -> str:
 LoadCommand = Load | LoadOff
 ChaosCommand = ChaosOn | ChaosOff
 
-CHAOS_KINDS = ("kill", "power", "pause", "partition", "isolate", "cut", "disk", "clock", "timeout")
+CHAOS_KINDS = (
+    *("kill", "power", "pause", "timeout", "disk", "clock", "partition", "isolate"),
+    *("cut", "stall", "reset", "loss", "delay", "duplicate", "reorder"),
+)
 """What ``kinds`` can name, each after the command that does it."""
 
 _RATE = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,6})?)/s")
 _SHARE = re.compile(r"([0-9]{1,3})%")
 _LOAD = "how much (200/s, 8 clients), or off"
-_LOAD_MORE = "put, get or delete with a share (put 90%), keys or sessions with a number"
+_LOAD_MORE = "put, get or delete with a share (put 90%), keys, sessions or size with a number"
 
 
 def _load(reader: Reader) -> Load | LoadOff:
@@ -124,8 +131,10 @@ def _load_details(load: Load, reader: Reader) -> Load:
             load = replace(load, keys=reader.count(MAX_KEYS))
         elif word == "sessions":
             load = replace(load, sessions=reader.count(MAX_SESSIONS))
+        elif word == "size":
+            load = replace(load, size=reader.count(MAX_SIZE))
         else:
-            words = ("put", "get", "delete", "keys", "sessions")
+            words = ("put", "get", "delete", "keys", "sessions", "size")
             raise ReadingError(column, _LOAD_MORE, words)
     if not shares:
         return load
@@ -182,7 +191,7 @@ LOAD_SPECS: tuple[CommandSpec[LoadCommand], ...] = (
     CommandSpec(
         "load",
         "load RATE/s | COUNT clients | off",
-        "let clients work: [put 90% get 10%] [keys 10] [sessions 5]",
+        "let clients work: [put 90% get 10%] [keys 10] [sessions 5] [size 100]",
         "load 200/s",
         Takes.LOAD,
         _load,

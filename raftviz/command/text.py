@@ -298,10 +298,8 @@ class Reader:
         return found
 
     def servers_then(self) -> Servers:
-        """Take one role, or numbers, before a word that is none."""
-        return self._groups(
-            lambda: self.take(",") or _numbered(self._next_symbol(), client=False) is not None
-        )
+        """Take one role, or numbers and ranges, before a word that is none."""
+        return self._groups(lambda: self.take(",") or self.has_server)
 
     def destination(self) -> Servers | None:
         """Take ``@`` and one server; None if nothing like that comes next."""

@@ -11,14 +11,19 @@ import asyncio
 import functools
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from raftviz.lab.api import LabOptions
 from raftviz.lab.laboratory import Laboratory
 from raftviz.lab.run_directory import RunDirectory
 from raftviz.lab.supervisor import ServerStartError
+
+MAX_FILES = 8192
+"""Enough for the connections of the largest lab, three times over."""
 
 
 def main() -> int:
@@ -28,6 +33,7 @@ def main() -> int:
     except ValueError as error:
         print(f"unusable options: {error}", file=sys.stderr)
         return 2
+    _allow_files()
     failures: list[BaseException] = []
     try:
         asyncio.run(_live(options))
@@ -36,6 +42,14 @@ def main() -> int:
     for failure in failures:
         print(failure, file=sys.stderr)
     return 1 if failures else 0
+
+
+def _allow_files() -> None:
+    """Allow as many open files as the system does: each link of a lab is two connections."""
+    most, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limit if limit != resource.RLIM_INFINITY else max(most, MAX_FILES)
+    with suppress(ValueError, OSError):  # some systems promise more than they give
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, MAX_FILES), limit))
 
 
 async def _live(options: LabOptions) -> None:

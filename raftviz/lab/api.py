@@ -25,11 +25,11 @@ from raft.printable import printable
 from raft.wire import MAX_OBSERVATION, DecodeError, FrameSplitter, UnionCodec, load_schema
 from raftviz.model.events import Event
 
-MAX_SERVERS = 9
+MAX_SERVERS = 25
 MAX_RATE = 10.0
 MAX_UNREAD_EVENTS = 100_000
 """A client whose owner leaves this many events unread stops reading from the laboratory."""
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 STOP_SECONDS = 5.0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raft.core.messages import ServerId
+from raftviz.command.goings_on import CHAOS_KINDS
 
 MAX_FAULTS = 3
 """Faults in force at once; when there are so many, one is healed."""
@@ -76,8 +77,8 @@ class Chaos:
                 return Fault(f"pause {server}", (f"resume {server}",), server)
             case "isolate":
                 return Fault(f"isolate {server}", (f"heal {server}",))
-            case "cut":
-                return Fault(f"cut {server} -> {other}", (f"heal {server} -> {other}",))
+            case "cut" | "stall" | "reset" | "loss" | "delay" | "duplicate" | "reorder":
+                return self._of_link(kind, f"{server} -> {other}")
             case "partition":
                 return Fault(f"partition {self._group()}", ("heal",))
             case "clock":
@@ -90,6 +91,16 @@ class Chaos:
     def _group(self) -> str:
         size = self._random.randint(1, max(1, len(self._servers) // 2))
         return " ".join(map(str, sorted(self._random.sample(self._servers, size))))
+
+    def _of_link(self, kind: str, link: str) -> Fault:
+        match kind:
+            case "loss" | "duplicate" | "reorder":
+                how_much = f" {self._random.choice((10, 30, 60))}%"
+            case "delay":
+                how_much = f" {self._random.choice((50, 100, 300))}ms"
+            case _:
+                how_much = ""
+        return Fault(f"{kind} {link}{how_much}", (f"heal {link}",))
 
     def _of_disk(self, server: ServerId) -> Fault:
         ok = f"disk {server} ok"
@@ -105,4 +116,4 @@ class Chaos:
 
 
 _TAKES_AWAY = frozenset({"kill", "power", "pause", "disk"})
-_NEEDS_TWO = frozenset({"cut", "partition", "isolate"})
+_NEEDS_TWO = frozenset(CHAOS_KINDS) - _TAKES_AWAY - {"clock", "timeout"}

@@ -228,7 +228,7 @@ class Cluster:
 
         Returns how many messages each of them has sent so far.
         """
-        servers = self._awake()
+        servers = [server for server in self._awake() if not self._running[server].observer.silent]
         counts = await asyncio.gather(
             *(
                 self._running[server].observer.barrier(self._fabric.delivered[server])
@@ -237,6 +237,10 @@ class Cluster:
         )
         sent = zip(servers, counts, strict=True)
         return {server: count for server, count in sent if count is not None}
+
+    def silent(self) -> list[ServerId]:
+        """Return the servers that did not answer what they were asked, and have not since."""
+        return [server for server, running in self._running.items() if running.observer.silent]
 
     async def close(self) -> None:
         """End every process, and return when all are reaped."""
@@ -275,7 +279,10 @@ class Cluster:
         except TimeoutError:
             server = running.process.server
             self._stream.tell(
-                Warned(f"S{server} no longer tells what happens in it; kill and restart it")
+                Warned(
+                    f"S{server} no longer tells what happens in it "
+                    f"({running.observer.reason}); kill and restart it"
+                )
             )
 
 

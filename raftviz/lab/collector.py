@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 
 from raft.core.messages import ServerId
 from raft.frames import Barrier, BarrierReached, Caller, Control, Frame, Observation, ServerState
+from raft.printable import printable
 from raft.transport import Connection, Identity, connect
 from raftviz.lab.machine import ServerClock
 from raftviz.lab.stream import Stream
+from raftviz.model.events import Warned
+
+STATE_SECONDS = 20.0
+"""Real seconds that a server has to tell its state."""
+LATE_SECONDS = 2.0
+"""Real seconds between what happens in a server and its being heard, from which that is said."""
 
 
 class Observer:
@@ -27,13 +35,18 @@ class Observer:
         self._clock = clock
         self._connection: Connection | None = None
         self._attached = asyncio.Event()
+        self.reason = ""
+        """Why the connection is over."""
+        self.silent = False
+        """It was asked something, and that was given up; it has not answered since."""
+        self._is_late = False
         self._tokens = itertools.count(1)
         self._barriers: dict[int, asyncio.Future[int | None]] = {}
 
     async def attach(self, address: str, identity: Identity, setting: Control) -> None:
         """Connect, set the server's clock, and wait until its whole state is in the stream.
 
-        Raises OSError or HandshakeError.
+        Raises OSError (TimeoutError: it does not tell its state) or HandshakeError.
         """
         try:
             self._connection = await connect(
@@ -43,9 +56,15 @@ class Observer:
             self.closed.set()
             raise
         self.send(setting)
-        await self._attached.wait()
+        try:
+            async with asyncio.timeout(STATE_SECONDS):
+                await self._attached.wait()
+        except TimeoutError:
+            raise TimeoutError(f"no word of its state in {STATE_SECONDS:g} s") from None
         if self.closed.is_set():
-            raise ConnectionError(f"S{self._server} closed its observer's connection")
+            raise ConnectionError(
+                f"S{self._server} closed its observer's connection: {self.reason}"
+            )
 
     def send(self, control: Control) -> None:
         """Ask the server for something; in vain if the connection is over."""
@@ -65,6 +84,9 @@ class Observer:
         self.send(Barrier(token, received))
         try:
             return await reached
+        except asyncio.CancelledError:
+            self.silent = True
+            raise
         finally:
             self._barriers.pop(token, None)
 
@@ -72,16 +94,28 @@ class Observer:
         assert isinstance(frame, Observation)
         what = frame.event
         if isinstance(what, BarrierReached):
+            self.silent = False
             if (reached := self._barriers.get(what.token)) is not None and not reached.done():
                 reached.set_result(what.sent)
             return
+        self._note_lag(time.monotonic() - frame.monotonic_time)
         at = self._clock.to_cluster(frame.virtual_time)
         what = self._clock.translated(what)
         self._stream.tell_of(self._server, at, frame.monotonic_time, what)
         if isinstance(what, ServerState):
             self._attached.set()
 
+    def _note_lag(self, seconds: float) -> None:
+        """Warn once if the server tells more than there is time to hear, until that is over."""
+        if seconds > LATE_SECONDS and not self._is_late:
+            self._is_late = True
+            text = f"S{self._server} tells more than can be heard: {seconds:.0f} s wait unheard"
+            self._stream.tell(Warned(text))
+        elif seconds < LATE_SECONDS / 2:
+            self._is_late = False
+
     def _lost(self, reason: str) -> None:
+        self.reason = printable(reason, 300)
         self.closed.set()
         self._attached.set()
         for reached in self._barriers.values():

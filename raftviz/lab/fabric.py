@@ -41,8 +41,8 @@ from raftviz.model.events import (
 )
 from raftviz.model.link_rules import CLIENT, LinkId, LinkRules
 
-MAX_PASSAGES = 256
-"""Connections open at once; servers need two for each link while a server restarts."""
+SPARE_PASSAGES = 64
+"""Connections that may be open beside two for each link: one more while a server restarts."""
 
 
 class Fabric:
@@ -302,7 +302,7 @@ class Fabric:
 
     def admit(self, passage: Passage) -> bool:
         """Take in a connection, unless there are too many."""
-        if len(self._passages) >= MAX_PASSAGES:
+        if len(self._passages) >= 2 * len(self.links) + SPARE_PASSAGES:
             self.warn(f"the port of S{passage.dst} has too many connections; one was closed")
             return False
         self._passages.add(passage)

@@ -172,5 +172,5 @@ def _operations(load: Load, chance: random.Random) -> Iterator[Operation]:
         number += 1
         (kind,) = chance.choices(kinds, shares)
         key = b"k%d" % chance.randint(1, load.keys)
-        value = b"%d" % number if kind is OperationKind.PUT else b""
+        value = (b"%d" % number).ljust(load.size, b".") if kind is OperationKind.PUT else b""
         yield Operation(kind, key, value)

@@ -28,8 +28,8 @@ class OnClients:
         match command:
             case cmd.Put(key, value):
                 return Operation(OperationKind.PUT, key, value, server)
-            case cmd.Get(key):
-                return Operation(OperationKind.GET, key, server=server)
+            case cmd.Get(key, consistency=how):
+                return Operation(OperationKind.GET, key, server=server, consistency=how)
             case cmd.Delete(key):
                 return Operation(OperationKind.DELETE, key, server=server)
 

@@ -16,6 +16,7 @@ from raft.client import Raft
 from raft.core.events import Role
 from raft.core.messages import ServerId
 from raft.errors import NotLeaderError, OutcomeUnknownError, RaftError
+from raft.frames import Consistency
 from raft.machine.kv import (
     Answer,
     Delete,
@@ -49,6 +50,7 @@ class Operation:
     key: bytes
     value: bytes = b""
     server: ServerId | None = None
+    consistency: Consistency = Consistency.LINEARIZABLE
 
     @property
     def is_write(self) -> bool:
@@ -97,7 +99,8 @@ class Operations:
         number = next(self._ids)
         was_leader = self._leads(operation.server)
         kind, server = operation.kind, operation.server or LAB
-        self._stream.tell(OperationInvoked(number, kind, operation.key, operation.value, server))
+        key, value, how = operation.key, operation.value, operation.consistency
+        self._stream.tell(OperationInvoked(number, kind, key, value, server, how))
         begun = _Begun(number, operation, request, raft or self._raft, was_leader, then)
         return self._tasks.create_task(self._perform(begun))
 
@@ -113,9 +116,6 @@ class Operations:
 
     async def _perform(self, begun: _Begun) -> str:
         number, operation = begun.number, begun.operation
-        if operation.server is None and (leader := self._stream.view.leader) is not None:
-            # The lab sees all servers: a client alone might still ask one that was replaced.
-            begun.raft.prefer(leader)
         try:
             reply = await self._ask(begun)
         except RaftError as error:
@@ -134,11 +134,16 @@ class Operations:
 
     async def _ask(self, begun: _Begun) -> bytes:
         raft, operation = begun.raft, begun.operation
+        if operation.server is None and (leader := self._stream.view.leader) is not None:
+            # The lab sees all servers: a client alone might still ask one that was replaced.
+            raft.prefer(leader)
         limit = asyncio.timeout(None)
         late = asyncio.ensure_future(self._expire(limit))
         try:
             if operation.kind is OperationKind.GET:
-                return await raft.read(begun.request, limit, operation.server)
+                return await raft.read(
+                    begun.request, limit, operation.server, operation.consistency
+                )
             return await raft.propose(begun.request, limit, operation.server)
         finally:
             late.cancel()

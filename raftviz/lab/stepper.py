@@ -29,7 +29,7 @@ from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.fabric import Fabric
 from raftviz.lab.stream import Stream
 from raftviz.lab.traffic import Flight
-from raftviz.lab.who import RefusedError
+from raftviz.lab.who import RefusedError, names
 from raftviz.model.events import Warned
 from raftviz.model.link_rules import CLIENT
 from raftviz.model.view import ServerView
@@ -127,7 +127,9 @@ class Stepper:
                     if all(received[server] == count for server, count in sent.items()):
                         return
         except TimeoutError:
-            self._stream.tell(Warned(f"the servers are still busy after {SETTLE_SECONDS:g} s"))
+            silent = self._cluster.silent()
+            who = f"{names(silent)} did not answer" if silent else "the servers are still busy"
+            self._stream.tell(Warned(f"{who} after {SETTLE_SECONDS:g} s"))
 
     async def _look(self) -> tuple[dict[ServerId, int], dict[ServerId, int]]:
         sent = await self._cluster.digest()

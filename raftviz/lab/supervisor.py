@@ -28,7 +28,7 @@ from raftviz.lab.run_directory import RunDirectory
 
 CLUSTER = "raftviz"
 """The name of every lab's cluster: data that was kept can be used by a later lab."""
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 KILLED = "killed (SIGKILL)"
 """How a process ended that was killed, or cut off from its power."""
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 from raft.core.events import CoreEvent
 from raft.core.messages import Message, ServerId
-from raft.frames import ObservationsLost, ServerState
+from raft.frames import Consistency, ObservationsLost, ServerState
 from raftviz.model.faults import ChaosChanged as ChaosChanged
 from raftviz.model.faults import DiskChanged as DiskChanged
 from raftviz.model.faults import DiskDamaged as DiskDamaged
@@ -238,13 +238,17 @@ class Outcome(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperationInvoked:
-    """A client sent an operation, to ``server`` (0: to whoever leads)."""
+    """A client sent an operation, to ``server`` (0: to whoever leads).
+
+    ``consistency`` is what a get is content with; writes are always linearizable.
+    """
 
     operation_id: int
     kind: OperationKind
     key: bytes
     value: bytes
     server: ServerId
+    consistency: Consistency = Consistency.LINEARIZABLE
 
 
 @dataclass(frozen=True, slots=True)

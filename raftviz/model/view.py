@@ -7,13 +7,14 @@ a viewer that comes late starts with the whole picture.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 from raft.core.events import ConfigurationChanged, Role
 from raft.core.messages import Entry, Index, Message, ServerId, Term
+from raft.frames import Consistency
 from raftviz.model import events as ev
 from raftviz.model.link_rules import CLIENT, LinkRules
 from raftviz.model.server_view import LAB, NO_MEMBERS
@@ -93,6 +94,7 @@ class OperationView:
     value: bytes
     server: ServerId
     invoked: float
+    consistency: Consistency = Consistency.LINEARIZABLE
     outcome: ev.Outcome | None = None
     found: bool = False
     answer: bytes = b""
@@ -167,6 +169,13 @@ class ClusterView:
         return {server.id: server.broken for server in self.servers.values() if server.broken}
 
     @property
+    def usual_link(self) -> LinkView:
+        """The rules that most of the links have that let something through."""
+        through = (link for link in self.links.values() if not link.blocked)
+        counted = Counter(through).most_common(1)
+        return counted[0][0] if counted else LinkView()
+
+    @property
     def held(self) -> list[int]:
         """The numbers of messages, requests and replies that wait to be released."""
         held = [number for number, flight in self.flights.items() if flight.held]
@@ -230,7 +239,7 @@ class ClusterView:
         for op in self.operations:
             yield (
                 LAB,
-                ev.OperationInvoked(op.id, op.kind, op.key, op.value, op.server),
+                ev.OperationInvoked(op.id, op.kind, op.key, op.value, op.server, op.consistency),
                 op.invoked,
             )
             if op.outcome is not None:
@@ -374,6 +383,7 @@ class ClusterView:
                 what.value,
                 what.server,
                 event.virtual_time,
+                what.consistency,
             )
         )
         del self.operations[:-OPERATIONS_KEPT]

@@ -36,7 +36,7 @@ from raft.core.messages import (
     TimeoutNow,
     VoteOutcome,
 )
-from raft.frames import ObservationsLost, ServerState
+from raft.frames import Consistency, ObservationsLost, ServerState
 from raft.printable import printable
 from raftviz.model import events as ev
 from raftviz.model import fault_words, faults
@@ -362,9 +362,9 @@ def _vote_refusal(outcome: VoteOutcome, voter: ServerId) -> str:
 
 def _of_client(what: ev.OperationInvoked | ev.OperationReturned, view: ClusterView) -> str:
     match what:
-        case ev.OperationInvoked(_, kind, key, value, server):
+        case ev.OperationInvoked(_, kind, key, value, server, consistency):
             whom = f"S{server}" if server else "the leader"
-            return f"a client asks {whom}: {_request(kind, key, value)}"
+            return f"a client asks {whom}: {_request(kind, key, value, consistency)}"
         case ev.OperationReturned(operation_id):
             known = view.operation(operation_id)
             name = operation_text(known) if known else f"operation {operation_id}"
@@ -373,11 +373,13 @@ def _of_client(what: ev.OperationInvoked | ev.OperationReturned, view: ClusterVi
 
 def operation_text(operation: OperationView) -> str:
     """Return what a client asked for, as ``put x=1``, ``get x``, ``delete x``."""
-    return _request(operation.kind, operation.key, operation.value)
+    return _request(operation.kind, operation.key, operation.value, operation.consistency)
 
 
-def _request(kind: ev.OperationKind, key: bytes, value: bytes) -> str:
+def _request(kind: ev.OperationKind, key: bytes, value: bytes, consistency: Consistency) -> str:
     text = f"{kind.name.lower()} {printable(key, SHORT)}"
+    if consistency is not Consistency.LINEARIZABLE:
+        text += f" ({consistency.name.lower()})"
     return f"{text}={printable(value, SHORT)}" if kind is ev.OperationKind.PUT else text
 
 

@@ -38,6 +38,8 @@ CHOICES = "abcdef"
 LINE_KEYS = ("command", "put", "get")
 """The keys that open the command line."""
 
+_OF_LESSONS = {key.name for key in LESSON_KEYS}
+
 
 def _bindings() -> list[BindingType]:
     # Tab would else go to Textual's own way of moving between widgets. And the line must be open
@@ -46,7 +48,7 @@ def _bindings() -> list[BindingType]:
     first = ("tab", *LINE_KEYS)
     named = [
         Binding(",".join(key.keys), f"press('{key.name}')", show=False, priority=key.name in first)
-        for key in (*KEYS, *LESSON_KEYS)
+        for key in (*LESSON_KEYS, *KEYS)
         if key.keys
     ]
     servers = [Binding(str(n), f"point_at({n})", show=False) for n in range(1, 10)]
@@ -170,7 +172,12 @@ class Explorer(App[None]):
     # --- Keys and clicks ---------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool:
-        """Let the keys that open the command line be letters while it, or help, is open."""
+        """Let the keys that open the command line be letters while it, or help, is open.
+
+        And a lesson's keys mean something in lessons only.
+        """
+        if action == "press" and parameters[0] in _OF_LESSONS and self.stage.lesson is None:
+            return False
         opens = action == "press" and parameters[0] in LINE_KEYS
         return not (opens and (self.seen.typing or len(self.screen_stack) > 1))
 

@@ -9,7 +9,9 @@ from raftviz import commands
 from raftviz.commands import Expect, Help, Quit, Select, Wait
 from raftviz.lab.api import Answer, Lab
 from raftviz.tui.keys import KEYS, LESSON_KEYS, Key
+from raftviz.tui.scene.links import mark_of
 from raftviz.tui.screens.help import HelpScreen
+from raftviz.tui.screens.messages import MessagesScreen
 from raftviz.tui.seen import Aim, Said
 from raftviz.tui.selection import select
 from raftviz.tui.theme import DARK, LIGHT
@@ -83,11 +85,10 @@ class Hands:
             self._seen.chosen = server
 
     def toggle_link(self, one: ServerId, two: ServerId) -> None:
-        """Cut a link both ways; heal it if it is cut in any."""
-        links = self._seen.view.links
-        ways = (links.get((one, two)), links.get((two, one)))
-        is_cut = any(way is not None and way.cut for way in ways)
-        self.give(f"{'heal' if is_cut else 'cut'} {one} {two}")
+        """Cut a link both ways; heal it if anything is wrong with it in any."""
+        view = self._seen.view
+        is_ruled = mark_of(view, one, two) or mark_of(view, two, one)
+        self.give(f"{'heal' if is_ruled else 'cut'} {one} {two}")
 
     # --- Keys --------------------------------------------------------------------------------
 
@@ -137,6 +138,20 @@ class Hands:
 
     def _press_command(self) -> None:
         self._app.open_line("")
+
+    def _press_messages(self) -> None:
+        seen = self._seen
+        if not seen.frozen:
+            seen.remark = "messages stand still only while time does: ␣ freezes it"
+        elif not seen.view.flights:
+            seen.remark = "no message is in flight"
+        else:
+            screen = MessagesScreen(seen.view, seen.virtual, seen.palette)
+            self._app.push_screen(screen, self._give_picked)
+
+    def _give_picked(self, text: str | None) -> None:
+        if text is not None:
+            self.give(text)
 
     def _press_put(self) -> None:
         self._app.open_line("put ")

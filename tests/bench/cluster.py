@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from raft.certificate import Certificate, Role
+from raft.certs import Authority, make
 from raft.client import Raft
 from raft.core.messages import ServerId
 from raft.secret import read_secret, write_secret
@@ -26,7 +28,7 @@ class Cluster:
 
     processes: dict[ServerId, psutil.Process]
     addresses: dict[ServerId, str]
-    secret: bytes
+    secret: bytes | Certificate
 
     def client(self) -> Raft:
         return Raft(self.addresses, NAME, self.secret)
@@ -34,28 +36,30 @@ class Cluster:
 
 @contextlib.contextmanager
 def running(
-    servers: int = 3, directory: Path | None = None, options: Sequence[str] = ()
+    servers: int = 3,
+    directory: Path | None = None,
+    options: Sequence[str] = (),
+    *,
+    tls: bool = False,
 ) -> Iterator[Cluster]:
     """Run so many servers, with their data in a directory that goes when they have stopped."""
     with tempfile.TemporaryDirectory(dir=directory, prefix="raft-bench-") as name:
-        secret = Path(name, "secret")
-        write_secret(secret)
+        home = Path(name)
         ids = [ServerId(number) for number in range(1, servers + 1)]
-        addresses = {
-            server: f"127.0.0.1:{port}"
-            for server, port in zip(ids, free_ports(servers), strict=True)
-        }
-        started = [_start(server, addresses, Path(name), options) for server in ids]
+        ports = free_ports(servers)
+        addresses = {server: f"127.0.0.1:{port}" for server, port in zip(ids, ports, strict=True)}
+        secret, proofs = _certificates(home, ids) if tls else _secret(home, ids)
+        started = [_start(server, addresses, home, [*proofs[server], *options]) for server in ids]
         try:
             for process in started:
                 assert process.stdout is not None
                 if not process.stdout.readline():
-                    raise SystemExit(Path(name, "log-1").read_text() or "a server did not start")
+                    raise SystemExit((home / "log-1").read_text() or "a server did not start")
             processes = {
                 server: psutil.Process(process.pid)
                 for server, process in zip(ids, started, strict=True)
             }
-            yield Cluster(processes, addresses, read_secret(secret))
+            yield Cluster(processes, addresses, secret)
         finally:
             for process in started:
                 process.kill()
@@ -63,17 +67,34 @@ def running(
                 process.communicate()
 
 
+def _secret(home: Path, servers: Sequence[ServerId]) -> tuple[bytes, dict[ServerId, list[str]]]:
+    """Return a secret, and the options with which servers get it."""
+    path = home / "secret"
+    write_secret(path)
+    return read_secret(path), {server: ["--secret-file", str(path)] for server in servers}
+
+
+def _certificates(
+    home: Path, servers: Sequence[ServerId]
+) -> tuple[Certificate, dict[ServerId, list[str]]]:
+    """Return a client's certificate, and the options with which servers get theirs."""
+    who = [(Role.SERVER, str(server)) for server in servers] + [(Role.CLIENT, "bench")]
+    *theirs, client = make(home, Authority.new(NAME), who, days=60)
+    options = {
+        server: ["--certificate", str(path)] for server, path in zip(servers, theirs, strict=True)
+    }
+    return Certificate(client), options
+
+
 def _start(
-    server: ServerId, addresses: dict[ServerId, str], directory: Path, options: Sequence[str]
+    server: ServerId, addresses: dict[ServerId, str], home: Path, options: Sequence[str]
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "raft", "serve", "--id", str(server), "--cluster", NAME]
-    command += ["--listen", addresses[server], "--data", str(directory / f"data-{server}")]
-    command += ["--secret-file", str(directory / "secret"), *options]
+    command += ["--listen", addresses[server], "--data", str(home / f"data-{server}"), *options]
     for peer, address in addresses.items():
         if peer != server:
             command += ["--peer", f"{peer}={address}"]
-    log = (directory / f"log-{server}").open("wb")
-    with log:
+    with (home / f"log-{server}").open("wb") as log:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
         )

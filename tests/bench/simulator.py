@@ -6,7 +6,8 @@ The seeds are always the first ones, as `raft sim --seeds 1..SEEDS` runs them: f
 seconds of faults, and for 60. An event is what ``raft.testing.sim.world`` counts as one. The time
 is this process's own (`time.process_time`), of whole runs: to draw the scenario, the faults, the
 recovery after them and the check of the clients' histories are all in it. The floor is a queue
-that hands as many events to a function that does nothing.
+that hands as many events to a function that does nothing. A Python that was built without
+profile-guided optimisation (pyenv's are, unless told otherwise) does about a sixth less.
 """
 
 from __future__ import annotations

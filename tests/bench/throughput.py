@@ -1,6 +1,6 @@
 """Writes and linearizable reads per second of a cluster on this machine, and what each costs.
 
-    python -m tests.bench.throughput [--servers 3] [--size 64] [--windows 1,100,1000] [--seconds 5]
+    python -m tests.bench.throughput [--servers 3] [--size 64] [--tls]
 
 Every server is a process of its own with its disk synced; the client is another one, and talks
 TCP to them. A window is how many requests it keeps in flight, each a ``propose`` (in a session,
@@ -185,14 +185,17 @@ def main() -> None:
     parser.add_argument("--windows", default="1,10,100,1000,4000")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--directory", type=Path, default=Path("."), help="where the logs are")
+    parser.add_argument("--tls", action="store_true", help="encrypt all connections")
     parser.add_argument("--serve", default="", help="more options for every server")
     options = parser.parse_args()
     options.windows = [int(window) for window in options.windows.split(",")]
     print(describe())
     floor = 2 * round_trip() + sync(options.directory)
     print(f"two loopback round trips and one fdatasync: {1000 * floor:.2f} ms")
-    with running(options.servers, options.directory, options.serve.split()) as cluster:
-        print(f"{options.servers} servers, values of {options.size} bytes")
+    serve = options.serve.split()
+    with running(options.servers, options.directory, serve, tls=options.tls) as cluster:
+        way = "TLS" if options.tls else "plain TCP"
+        print(f"{options.servers} servers, values of {options.size} bytes, {way}")
         asyncio.run(run(options, cluster))
 
 

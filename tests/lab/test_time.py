@@ -1,5 +1,7 @@
 """The cluster's time: whoever asks gets the same answer, and a person may do with it anything."""
 
+from collections import defaultdict
+
 from raft.core.events import Role, TimerKind
 from raftviz.model.events import ClockChanged, Warned
 
@@ -95,18 +97,18 @@ async def test_every_server_and_the_lab_read_the_same_time_off_the_machines_cloc
         if rate == "1/1000":
             continue  # a write would take a minute
         await lab.do("put x 1")
-    settings = lab.told(ClockChanged)
-    sources = set()
+    settings = [what for what in lab.told(ClockChanged) if what.rate]
+    off = defaultdict(list)
     for event in lab.events:
         known = [one for one in settings if one.monotonic <= event.monotonic_time][-2:]
-        if not event.source or not known:
-            continue
-        off = min(
-            abs(event.virtual_time - _time_by(one, event)) / max(one.rate, 1e-3) for one in known
-        )
-        assert off <= TOLERANCE, event
-        sources.add(event.source)
-    assert sources == set(lab.view.servers)
+        if event.source and known:
+            off[event.source, settings.index(known[-1])].append(
+                min(abs(event.virtual_time - _time_by(one, event)) / one.rate for one in known)
+            )
+    assert {source for source, _ in off} == set(lab.view.servers)
+    assert {setting for _, setting in off} >= {1, 2, 3}
+    # Between the two clocks' readings for one event the processor may have been another's.
+    assert max(min(some) for some in off.values() if len(some) > 2) <= TOLERANCE
 
 
 def _time_by(setting, event):

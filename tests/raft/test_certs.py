@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,6 +80,15 @@ class TestMaking:
         for path in (tmp_path / "c").glob("*-*.pem"):
             assert key not in path.read_text()
             assert path.read_text().count("PRIVATE KEY-----") == 2
+
+    def test_only_the_ca_may_sign(self, made, tmp_path):
+        for path in (tmp_path / "c").iterdir():
+            extensions = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+            constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+            usage = extensions.get_extension_for_class(x509.KeyUsage).value
+            is_authority = path.name == "ca.pem"
+            assert (constraints.ca, usage.key_cert_sign) == (is_authority, is_authority)
+            assert usage.digital_signature != is_authority
 
     def test_more_of_them_later(self, made, raft, tmp_path):
         before = (tmp_path / "c" / "ca.pem").read_bytes()
@@ -150,6 +160,24 @@ class TestMaking:
         status, _, err = raft("certs renew c other/server-1.pem")
         assert status == 1
         assert "the CA of cluster 'demo' made no server 1 of cluster 'other'" in err
+
+
+SERVE = "serve --data d --certificate c/server-1.pem --listen"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (f"{SERVE} 0.0.0.0:7001 --id 1", "nobody can call 0.0.0.0:7001: --advertise an address"),
+        (f"{SERVE} [::]:7001 --id 1", "nobody can call [::]:7001: --advertise an address"),
+        (f"{SERVE} 127.0.0.1:0 --id 2", "is that of server 1 of cluster 'demo', and this is serv"),
+        (f"{SERVE} 127.0.0.1:0 --id 1 --cluster other", "and this is server 1 of cluster 'other'"),
+    ],
+)
+def test_a_server_whose_certificate_does_not_fit(made, raft, line, reason):
+    status, out, err = raft(line)
+    assert (status, out) == (2, "")
+    assert reason in err
 
 
 class TestRenewing:

@@ -368,6 +368,7 @@ def broken(suite: Suite) -> dict[str, Exception]:
         finally:
             with suppress(AssertionError):
                 one.teardown_method()
+            assert not getattr(one, "directory", Path("none")).exists(), "nothing is left"
     return failures
 
 

@@ -24,16 +24,21 @@ from raft.frames import (
     ClientRequest,
     FireTimer,
     Frame,
+    FromClient,
+    FromServer,
     NotLeader,
     Observation,
     ObservationsLost,
     ObservedEvent,
+    Proposals,
     Propose,
+    Queries,
     Read,
     Rejected,
     Reply,
     Request,
     Result,
+    Results,
     ServerState,
     SetClock,
     Status,
@@ -110,6 +115,23 @@ class Seat:
         return next(filter(wanted, self.seen))
 
     async def ask(self, body: Request) -> Reply:
+        (reply,) = await self.send(ClientRequest(7, body))
+        assert isinstance(reply, ClientReply)
+        assert reply.id == 7
+        return reply.body
+
+    async def ask_many(self, frame: Proposals | Queries) -> dict[int, Reply]:
+        """Return what each id is answered, in whatever frames."""
+        answers: dict[int, Reply] = {}
+        for reply in await self.send(frame):
+            if isinstance(reply, Results):
+                answers |= dict(zip(reply.ids, map(Result, reply.datas), strict=True))
+            else:
+                answers[reply.id] = reply.body
+        return answers
+
+    async def send(self, frame: FromClient) -> list[FromServer]:
+        """Send a frame and return the frames that answer all of its requests."""
         replies: asyncio.Queue[Frame] = asyncio.Queue()
         me = self.server.core.config.server
         connection = await connect(
@@ -120,13 +142,17 @@ class Seat:
             replies.put_nowait,
             lambda reason: None,
         )
-        connection.send(ClientRequest(7, body))
+        connection.send(frame)
+        unanswered = 1 if isinstance(frame, ClientRequest) else len(frame.ids)
+        frames: list[FromServer] = []
         async with asyncio.timeout(20):
-            reply = await replies.get()
+            while unanswered:
+                reply = await replies.get()
+                assert isinstance(reply, FromServer)
+                frames.append(reply)
+                unanswered -= len(reply.ids) if isinstance(reply, Results) else 1
         connection.close("done")
-        assert isinstance(reply, ClientReply)
-        assert reply.id == 7
-        return reply.body
+        return frames
 
 
 @asynccontextmanager
@@ -203,6 +229,53 @@ async def test_a_command_over_the_limit_is_refused_before_it_enters_the_log() ->
         assert isinstance(reply, Rejected)
         assert str(MAX_COMMAND_BYTES) in reply.detail
         assert one.server.core.log.last_index == 1
+
+
+async def test_many_commands_are_appended_together_and_answered_together() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        ids = tuple(range(100, 200))
+        commands = tuple(b"%d" % number for number in ids)
+        (reply,) = await one.send(Proposals(ids, commands))
+        assert reply == Results(ids, tuple(b"%d" % index for index in range(2, 102)))
+        appended = [e for e in one.seen if isinstance(e, EntriesAppended)]
+        assert [len(each.entries) for each in appended] == [1, 100]
+        (reply,) = await one.send(Queries((7, 8), (b"", b"")))
+        assert reply == Results((7, 8), (b",".join(commands),) * 2)
+
+
+async def test_of_many_commands_those_that_make_no_sense_are_refused_alone() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        answers = await one.ask_many(
+            Proposals((5, 6, 7), (b"a", bytes(MAX_COMMAND_BYTES + 1), b"c"))
+        )
+        assert (answers[5], answers[7]) == (Result(b"2"), Result(b"3"))
+        assert isinstance(answers[6], Rejected)
+
+
+async def test_many_results_that_do_not_fit_in_a_frame_come_in_several() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        await one.ask(Propose(bytes(100_000)))
+        frames = await one.send(Queries(tuple(range(20)), (b"",) * 20))
+        results = [frame for frame in frames if isinstance(frame, Results)]
+        assert [id_ for frame in results for id_ in frame.ids] == list(range(20))
+        assert {data for frame in results for data in frame.datas} == {bytes(100_000)}
+
+
+async def test_many_requests_to_a_server_that_does_not_lead() -> None:
+    async with seat(attended=True, members=(1, 2, 3)) as one:
+        nobody = {3: NotLeader(None), 4: NotLeader(None)}
+        assert await one.ask_many(Proposals((3, 4), (b"a", b"b"))) == nobody
+        assert await one.ask_many(Queries((3, 4), (b"", b""))) == nobody
+
+
+async def test_no_requests_are_no_error() -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        assert await one.send(Proposals((), ())) == await one.send(Queries((), ())) == []
+        assert await one.ask(Propose(b"a")) == Result(b"2")
 
 
 @pytest.mark.parametrize(("room", "first"), [(9999, 1), (284, 9), (283, 10), (9, 11)])

@@ -527,15 +527,14 @@ class TestPatience:
         await end.until(lambda: end.closed)
         assert "no handshake within" in log.text
 
-    async def test_a_byte_now_and_then_before_tls(self, dumb, hasty, log):
-        end, hello = await dumb()
+    async def test_a_byte_now_and_then_before_tls(self, site, dial, hasty, log):
+        """Of a first record that is as long as can be."""
+        end = await dial(site)
+        end.transport.write(b"\x16\x03\x01\x40\x00" + b"\x01\x00\x3f\xfc")
         async with asyncio.timeout(10):
-            for at in range(len(hello)):
-                end.transport.write(hello[at : at + 1])
-                await asyncio.sleep(0.05 / 100)
-                if end.closed:
-                    break
-            await end.until(lambda: end.closed)
+            while not end.closed:
+                end.transport.write(b"\x03")
+                await asyncio.sleep(0)
         assert "no handshake within" in log.text
 
     async def test_a_byte_now_and_then_under_tls(self, site, certs, dial, hasty, log):

@@ -17,7 +17,6 @@ from raft.core.config import Config
 from raft.core.messages import ServerId
 from raft.machine.kv import Done, KeyValue, Put, decode_answer, encode_command
 from raft.member import Member
-from raft.secret import write_secret
 from raft.server import ServerConfig
 from raft.storage.memory import MemoryStore
 from raft.tls import Tls
@@ -54,7 +53,9 @@ class EncryptedCluster(RealCluster):
         return ["--certificate", str(self.certs / f"server-{server}.pem")]
 
 
-async def test_it_elects_replicates_grows_and_is_used(tmp_path: Path) -> None:
+async def test_it_elects_replicates_and_grows_and_strangers_are_told_why_not(
+    tmp_path: Path,
+) -> None:
     async with await EncryptedCluster.make(tmp_path) as cluster:
         assert (await cluster.command("put", "greeting", "hello")).status == 0
         assert (await cluster.command("get", "greeting")).out == b"hello"
@@ -73,26 +74,24 @@ async def test_it_elects_replicates_grows_and_is_used(tmp_path: Path) -> None:
             return len({s.last_applied for s in statuses.values()}) == 1 and len(statuses) == 4
 
         await eventually(has_all, "all four have applied the same")
+        await refuses_strangers(cluster)
 
 
-async def test_a_stranger_is_told_why_it_is_refused(tmp_path: Path) -> None:
-    write_secret(tmp_path / "known")
-    others = Certs(tmp_path / "others", NAME)
-    async with await EncryptedCluster.make(tmp_path) as cluster:
-        await cluster.leader()
-        stranger = await cluster.command(
-            "get", "x", "--certificate", str(others.file(Role.CLIENT, "alice"))
-        )
-        assert stranger.status == 1
-        assert "its certificate is not of this cluster" in stranger.err
-        plain = await cluster.command(
-            *("get", "x", "--cluster", NAME, "--secret-file", str(tmp_path / "known"))
-        )
-        assert plain.status == 1
-        assert "the other end speaks TLS, so this one needs a certificate" in plain.err
-        other = await cluster.command("get", "x", "--cluster", "other")
-        assert other.status == 2
-        assert "client alice of cluster 'test', and this is a client of cluster 'ot" in other.err
+async def refuses_strangers(cluster: EncryptedCluster) -> None:
+    others = Certs(cluster.directory / "others", NAME)
+    stranger = await cluster.command(
+        "get", "x", "--certificate", str(others.file(Role.CLIENT, "alice"))
+    )
+    assert stranger.status == 1
+    assert "its certificate is not of this cluster" in stranger.err
+    plain = await cluster.command(
+        "get", "x", "--cluster", NAME, "--secret-file", str(cluster.secret_file)
+    )
+    assert plain.status == 1
+    assert "the other end speaks TLS, so this one needs a certificate" in plain.err
+    other = await cluster.command("get", "x", "--cluster", "other")
+    assert other.status == 2
+    assert "client alice of cluster 'test', and this is a client of cluster 'ot" in other.err
 
 
 async def test_embedded_servers(tmp_path: Path) -> None:
@@ -136,6 +135,11 @@ async def test_it_survives_the_renewal_of_all_certificates(tmp_path: Path) -> No
         assert (await cluster.command("get", "x")).out == b"2"
         for server in set(cluster.addresses) - {leader.server}:
             assert "the certificate is now one until" in cluster.log(server)
+        alice = str(cluster.certs / "client-alice.pem")
+        assert (await run("certs", "renew", str(cluster.certs), alice, "--days", "20")).status == 0
+        warned = await cluster.command("get", "x")
+        assert (warned.status, warned.out) == (0, b"2")
+        assert warned.err.startswith(f"{alice}: the certificate ends on 20")
 
 
 @pytest.fixture

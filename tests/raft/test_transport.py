@@ -390,6 +390,21 @@ class TestHandshake:
         await site.until(lambda: site.messages)
         honest.transport.close()
 
+    async def test_whoever_floods_does_not_fill_the_log(self, site, dial, caplog, monkeypatch):
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr("raft.transport.strangers.MOST_LINES", 3)
+        for _ in range(8):
+            end = await dial(site)
+            end.say(bytes(8 * 5))
+            await end.until(lambda end=end: end.closed)
+        assert caplog.text.count("unproven caller 127.0.0.1") == 3
+        monkeypatch.setattr("raft.transport.strangers.WINDOW_SECONDS", 0.0)
+        end = await dial(site)
+        end.say(bytes(8 * 5))
+        await end.until(lambda: end.closed)
+        assert "5 more connections of unproven callers were closed" in caplog.text
+        assert caplog.text.count("unproven caller 127.0.0.1") == 4
+
     async def test_too_many_clients_are_told_that_the_server_is_busy(
         self, site, dial, cleanup, monkeypatch
     ):
@@ -668,6 +683,12 @@ class TestWhatCallersMaySay:
         assert not new.closed
 
 
+def state_with(entries):
+    """What an observer is told of a log."""
+    state = next(f for f in SAMPLES if isinstance(f, Observation))
+    return dataclasses.replace(state, event=dataclasses.replace(state.event, entries=entries))
+
+
 class TestObserver:
     async def test_observations_go_one_way_and_controls_the_other(self, site, cleanup):
         seen = asyncio.Queue()
@@ -689,13 +710,13 @@ class TestObserver:
         end = await (await dial(site)).prove(Caller.OBSERVER, src=None)
         await site.until(lambda: site.observers)
         end.transport.pause_reading()
-        frame = encode(Observation(1.0, 2.0, TermChanged(3)))
+        frame = encode(state_with((Entry(1, data=bytes(8 * 1024)),)))
         observer = site.observers[0]
         accepted = 0
         while observer.send(frame):
             accepted += 1
             assert observer.unsent <= MAX_UNSENT + len(frame)
-            if not accepted % 1000:
+            if not accepted % 100:
                 await asyncio.sleep(0)
         assert observer.unsent > MAX_UNSENT
         end.transport.resume_reading()
@@ -709,9 +730,7 @@ class TestObserver:
             site.address, identity(), Caller.OBSERVER, 1, seen.put_nowait, print
         )
         cleanup.callback(connection.close, "enough")
-        state = next(f for f in SAMPLES if isinstance(f, Observation))
-        entries = (Entry(1, data=bytes(64 * 1024)),) * 160
-        large = dataclasses.replace(state, event=dataclasses.replace(state.event, entries=entries))
+        large = state_with((Entry(1, data=bytes(64 * 1024)),) * 160)
         await site.until(lambda: site.observers)
         assert site.observers[0].send(large)
         async with asyncio.timeout(10):

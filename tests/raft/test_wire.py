@@ -15,9 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raft.codec import RecordCodec, SchemaMismatchError, UnionCodec, load_schema
-from raft.core.messages import AppendEntries, Entry, Message, RequestVote, RequestVoteReply
+from raft.core.messages import (
+    AppendEntries,
+    Entry,
+    EntryKind,
+    Message,
+    RequestVote,
+    RequestVoteReply,
+)
 from raft.frames import Campaign, FireTimer, Frame, Observation, SetClock
-from raft.wire import MAX_FRAME, MAX_OBSERVATION, DecodeError, FrameSplitter, decode, encode
+from raft.wire import MAX_FRAME, MAX_OBSERVATION, Copies, DecodeError, FrameSplitter, decode, encode
 from raftviz.lab.api import VIEWER_FRAMES, ViewerFrame
 from raftviz.model.events import Event
 from tests.raft.samples import GOLDEN, SAMPLES, any_value, golden_lines
@@ -32,6 +39,33 @@ needs_capnp = pytest.mark.skipif(
 def tag(frame) -> str:
     name = type(frame).__name__
     return name[0].lower() + name[1:]
+
+
+class TestCopies:
+    ENTRIES = (Entry(3, EntryKind.COMMAND, b"x=1"), Entry(4, EntryKind.NOOP))
+
+    def test_every_destination_gets_what_it_would_get_alone(self):
+        copies = Copies()
+        for dst in (2, 3, 2**64 - 1):
+            message = AppendEntries(1, dst, 4, 8, 3, self.ENTRIES, 7, 5)
+            assert copies.encode(message) == encode(message)
+
+    @pytest.mark.parametrize("field", ["src", "term", "prev_log_index", "prev_log_term", "entries"])
+    def test_another_message_is_no_copy(self, field):
+        copies = Copies()
+        message = AppendEntries(1, 2, 4, 8, 3, self.ENTRIES, 7, 5)
+        copies.encode(message)
+        other = (Entry(4),) if field == "entries" else 9
+        another = dataclasses.replace(message, dst=3, **{field: other})
+        assert copies.encode(another) == encode(another)
+
+    @pytest.mark.parametrize("field", ["leader_commit", "round"])
+    def test_news_is_not_left_out(self, field):
+        copies = Copies()
+        message = AppendEntries(1, 2, 4, 8, 3, self.ENTRIES, 7, 5)
+        copies.encode(message)
+        another = dataclasses.replace(message, dst=3, **{field: 9})
+        assert copies.encode(another) == encode(another)
 
 
 class TestRoundTrip:

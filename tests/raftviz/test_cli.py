@@ -308,3 +308,15 @@ def test_without_a_terminal_there_is_nothing_to_open() -> None:
     result = raftviz("watch")
     assert result.exit_code == 2
     assert "raftviz do COMMAND" in result.stderr
+
+
+def test_many_servers_wait_longer_for_each_other_unless_it_is_said_how_long(
+    screen: Screen,
+) -> None:
+    raftviz("--servers", "25")
+    raftviz("--servers", "25", "--heartbeat", "20ms")
+    raftviz("--servers", "9")
+    (many, _), (said, _), (few, _) = screen.shown
+    assert (many.election_timeout, many.heartbeat) == ((1.0, 2.0), 0.25)
+    assert (said.election_timeout, said.heartbeat) == ((0.150, 0.300), 0.020)
+    assert (few.election_timeout, few.heartbeat) == ((0.150, 0.300), 0.050)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raft.core.messages import ServerId
+from raft.frames import Consistency
 from raft.printable import printable
 from raftviz import commands as cmd
 from raftviz.command.goings_on import CHAOS_KINDS
@@ -143,6 +144,8 @@ READ: list[tuple[str, cmd.Command]] = [
     ("put a->b c,d|e", cmd.Put(b"a->b", b"c,d|e", None)),
     ("get x", cmd.Get(b"x", None)),
     ("get x @s3", cmd.Get(b"x", ids(3))),
+    ("get x lease", cmd.Get(b"x", None, Consistency.LEASE)),
+    ("get x stale @3", cmd.Get(b"x", ids(3), Consistency.STALE)),
     ("delete x", cmd.Delete(b"x", None)),
     ("timeout 3", cmd.Timeout(ids(3))),
     ("time out 3", cmd.Timeout(ids(3))),
@@ -440,7 +443,7 @@ any_command = st.one_of(
         st.floats(0.01, MAX_DURATION),
     ),
     st.builds(cmd.Put, keys, keys, one_server),
-    st.builds(cmd.Get, keys, one_server),
+    st.builds(cmd.Get, keys, one_server, st.sampled_from(Consistency)),
     st.builds(cmd.Delete, keys, one_server),
     (st.just(0.0) | st.floats(MIN_RATE, MAX_RATE)).map(cmd.Rate),
     st.integers(1, 1000).map(lambda n: cmd.Rate(1 / n)),

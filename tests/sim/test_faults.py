@@ -44,10 +44,11 @@ SHOWN_BY = {
 """What is only seen where faults of this kind happen."""
 
 
-def run_with(kind: str, seeds: Iterable[int]) -> Counter[str]:
+def run_with(kind: str, seeds: Iterable[int], durable: bool = False) -> Counter[str]:
     states: Counter[str] = Counter()
     for seed in seeds:
-        outcome = Order(kinds=(kind,)).run(seed)
+        made = scenario(seed)
+        outcome = run(planned(replace(made, durable=durable or made.durable), (kind,)))
         assert outcome.failure is None, outcome.failure
         states += outcome.states
         states[kind] += outcome.faults[kind]
@@ -57,8 +58,8 @@ def run_with(kind: str, seeds: Iterable[int]) -> Counter[str]:
 @pytest.mark.parametrize("kind", SHOWN_BY)
 def test_the_fault_does_something(kind: str) -> None:
     states: Counter[str] = Counter()
-    for first in range(0, 300, 10):
-        states += run_with(kind, range(first, first + 10))
+    for seed in range(300):
+        states += run_with(kind, [seed], durable=True)
         if states[kind] and all(states[state] for state in SHOWN_BY[kind]):
             return
     raise AssertionError(f"{kind}: {states}")

@@ -96,9 +96,16 @@ CAUGHT_BY = {
     "joint-committed-by-new-alone": "14 quorum durability",
     "pre-vote-raises-term": "25 pre-vote",
     "term-lowered-by-snapshot": "6 terms grow",
-    "recovery-not-awaited": "27 recovery",
+    "recovery-not-awaited": "31 recovery",
     "stale-configuration-kept": "22 configuration",
     "fixed-timeouts": "L1 a leader",
+    "pre-vote-despite-leader": "27 a leader is not disturbed",
+    "disruption-obeyed": "27 a leader is not disturbed",
+    "repeated-vote-refused": "7 one vote a term",
+    "conflict-one-by-one": "29 conflicts",
+    "hint-not-used": "29 conflicts",
+    "lagging-takes-over": "30 transfer",
+    "nothing-expires": "L4 bounded sessions",
 }
 
 

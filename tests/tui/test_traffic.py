@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from textual.pilot import Pilot
 
 from raft.core.events import TimerArmed, TimerKind
 from raft.core.messages import (
@@ -23,10 +26,12 @@ from raftviz.model.events import (
     LinkChanged,
     MessageDelivered,
     MessageDropped,
+    MessageHeld,
     MessageSent,
     ServerPaused,
 )
-from raftviz.model.view import Flight
+from raftviz.model.view import ClusterView, Flight
+from raftviz.tui.explorer import Explorer
 from raftviz.tui.geometry import ring
 from raftviz.tui.scene.frame import Frame
 from raftviz.tui.scene.messages import sights
@@ -195,3 +200,76 @@ def test_no_face_hides_a_part_of_another(size: tuple[int, int], share: float) ->
             assert not any(where.covers(*cell) for cell in sight.cells)
             others = {cell for other in loud[:place] for cell in other.cells}
             assert others.isdisjoint(sight.cells)
+
+
+LINK = (ServerId(4), ServerId(3))
+
+
+@pytest.mark.parametrize(
+    ("rules", "mark"),
+    [
+        ({"reset": True}, "↯→"),
+        ({"stalled": True}, "‖→"),
+        ({"held": True}, "≡→"),
+        ({"loss": 0.5}, "~→"),
+        ({"bandwidth": 1000.0}, "~→"),
+        ({"kind": "AppendEntries", "loss": 0.5}, "~→"),
+    ],
+)
+async def test_a_links_rules_are_marked_on_it(rules: dict[str, Any], mark: str) -> None:
+    lab = lab_of(scenes.replication())
+    async with explorer(lab) as pilot:
+        assert mark not in text_of(pilot)
+        lab.feed(LinkChanged(*LINK, **{"cut": False, "delay": 0.010, **rules}))
+        await show(pilot)
+        assert mark in text_of(pilot)
+        await pilot.press("h")
+        assert lab.commands == ["heal all"]
+        lab.feed(LinkChanged(*LINK, False, 0.010))
+        await show(pilot)
+        assert mark not in text_of(pilot)
+
+
+async def test_a_rule_that_all_links_have_is_no_mark_unless_nothing_gets_through() -> None:
+    lab = lab_of(scenes.replication())
+    async with explorer(lab) as pilot:
+        pairs = [(a, b) for a in range(1, 6) for b in range(1, 6) if a != b]
+        lab.feed(*(LinkChanged(ServerId(a), ServerId(b), False, 0.5, loss=0.1) for a, b in pairs))
+        await show(pilot)
+        assert "~" not in text_of(pilot).replace("~ ", "")
+        lab.feed(
+            *(LinkChanged(ServerId(a), ServerId(b), False, 0.5, stalled=True) for a, b in pairs)
+        )
+        await show(pilot)
+        assert text_of(pilot).count("‖") >= 10
+
+
+async def test_the_links_that_a_partition_leaves_are_not_marked() -> None:
+    async with explorer(lab_of(scenes.partition())) as pilot:
+        assert "~" not in text_of(pilot).replace("~ ", "")
+
+
+async def test_a_held_message_is_drawn_as_held_and_a_step_passes_it_by() -> None:
+    lab = lab_of(scenes.frozen())
+    async with explorer(lab) as pilot:
+        before = text_of(pilot)
+        number = next(iter(app_view(pilot).flights))
+        lab.feed(MessageHeld(number))
+        await show(pilot)
+        assert text_of(pilot).count("‖") == before.count("‖") + 1
+        due = next_due(app_view(pilot))
+        assert due is not None
+        assert due[1] != app_view(pilot).flights[number]
+
+
+def app_view(pilot: Pilot[None]) -> ClusterView:
+    assert isinstance(pilot.app, Explorer)
+    return pilot.app.seen.view
+
+
+def test_a_held_message_comes_half_way() -> None:
+    message = beat(2, 3, 3)
+    for held, share in ((False, 0.9), (True, 0.5)):
+        flight = Flight(1, message, 1.0, 2.0, held)
+        assert progress(flight, 1.9) == pytest.approx(share)
+        assert progress(flight, 1.2) == pytest.approx(0.2)

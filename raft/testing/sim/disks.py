@@ -16,8 +16,7 @@ from raft.storage.base import LogStore, Recovered, StorageError
 from raft.storage.memory import MemoryStore
 from raft.storage.wal import Wal
 from raft.testing.disk import SECTOR, PowerCut, SimulatedDisk
-from raft.testing.sim.invariants import Harm, Save
-from raft.testing.sim.violation import Violation
+from raft.testing.sim.facts import Harm, Save, Violation
 
 _DIRECTORY = Path("/simulation")
 

@@ -4,17 +4,12 @@ Every promise is a fact that may be stated once (who leads a term, who has a ser
 which log an index and a term name, what is committed at an index); a second, different
 statement breaks it. So each check costs a look-up, however long the run is. The numbers are
 those of the table in ``tests/README.md``.
-
-:class:`Facts` is what is known of one server, from what it told of itself, independently of
-what its core believes.
 """
 
 from __future__ import annotations
 
-import enum
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from raft.core.core import Core
@@ -34,7 +29,7 @@ from raft.core.events import (
     TransferChanged,
     VoteCast,
 )
-from raft.core.log import HardState, Snapshot
+from raft.core.log import HardState
 from raft.core.membership import Configuration
 from raft.core.messages import (
     AlreadyVoted,
@@ -51,67 +46,18 @@ from raft.core.messages import (
     RequestVoteReply,
     ServerId,
     Term,
+    TimeoutNow,
 )
 from raft.core.quorum import majority
 from raft.core.readonly import ReadState
-from raft.core.value import value
-from raft.storage.base import LogStore, Recovered
+from raft.storage.base import Recovered
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
+from raft.testing.sim.facts import Facts, Harm, Save, Violation
 from raft.testing.sim.recoveries import Recoveries
-from raft.testing.sim.violation import Violation
 
 # Asked for at nearly every event, and slow to look up (Python 3.11).
 _LEADER: Final = Role.LEADER
 _CONFIGURATION: Final = EntryKind.CONFIGURATION
-
-
-@value
-class Save:
-    """What a store is asked to keep."""
-
-    hard_state: HardState | None
-    first_index: Index
-    entries: tuple[Entry, ...]
-    snapshot: Snapshot | None
-
-    def to(self, store: LogStore) -> None:
-        """Do it. Raises StorageError."""
-        store.save(self.hard_state, self.first_index, self.entries, self.snapshot)
-
-
-class Harm(enum.Enum):
-    """What happened to a disk that no disk may do."""
-
-    NONE = enum.auto()
-    """Crashes and power cuts at most."""
-    NOTICED = enum.auto()
-    """A bit flipped: a store must refuse, or find what was there."""
-    UNNOTICED = enum.auto()
-    """What is lost may look as if it had never been synced: a store may find an older state."""
-
-
-@dataclass(slots=True)
-class Facts:
-    """What one server has told of itself. Lists of prefixes are by index, from 0."""
-
-    server: ServerId
-    chain: list[Prefix] = field(default_factory=lambda: [EMPTY])
-    """Its log, since the beginning of time: what it compacted away included."""
-    durable: list[Prefix] = field(default_factory=lambda: [EMPTY])
-    """Its log as it would be found after a crash."""
-    hard_state: HardState = field(default_factory=HardState)
-    """On its disk."""
-    configurations: list[tuple[Index, Configuration]] = field(default_factory=list)
-    term: Term = Term(0)
-    role: Role = Role.FOLLOWER
-    commit: Index = Index(0)
-    applied: Index = Index(0)
-    reads: dict[int, Index] = field(default_factory=dict)
-
-    @property
-    def configuration(self) -> Configuration:
-        """The configuration that counts: the latest in the log."""
-        return self.configurations[-1][1]
 
 
 class Invariants:
@@ -137,7 +83,7 @@ class Invariants:
         self._floor: dict[int, Index] = {}
         self.effects: dict[bytes, Index] = {}
         """At which index each command took effect."""
-        self.recoveries = Recoveries()
+        self.recoveries = Recoveries(self.chains, self.committed, self.coverage)
         self._interrupted: dict[ServerId, tuple[list[Prefix], HardState]] = {}
         self._on_event: Mapping[type, Callable[[Facts, Core, Any], None]] = {
             RoleChanged: self._role_changed,
@@ -157,6 +103,7 @@ class Invariants:
             RequestVote: self._candidacy,
             RequestVoteReply: self._vote_told,
             AppendEntriesReply: self._acknowledged,
+            TimeoutNow: self._handed_over,
         }
 
     @property
@@ -178,10 +125,9 @@ class Invariants:
             durable, hard_state = self._interrupted.pop(server)
             # All of it, or term and vote alone.
             allowed += [(durable, hard_state), (facts.durable, hard_state)]
-        states = [state for _, state in allowed]
-        if self.recoveries.begins(server, found.hard_state, states, facts.durable):
-            self.coverage["recovery begun"] += 1
-        elif (chain, found.hard_state) not in allowed:
+        states = [hard_state for _, hard_state in allowed]
+        recovers = self.recoveries.begins(facts, found.hard_state, states)
+        if not recovers and (chain, found.hard_state) not in allowed:
             if harm is Harm.UNNOTICED:
                 self._check_older(server, chain, found.hard_state)
                 return False
@@ -212,8 +158,7 @@ class Invariants:
     def lacks(self, server: ServerId) -> bool:
         """Tell whether a server may lack what it had on its disk before that was damaged."""
         facts = self.facts.get(server)
-        recovering = facts is not None and facts.hard_state.recovering > 0
-        return recovering or server in self.recoveries.damaged
+        return self.recoveries.expected(server) or bool(facts and facts.hard_state.recovering)
 
     def happened(self, core: Core, events: Sequence[CoreEvent]) -> None:
         """Check what one server just did."""
@@ -243,8 +188,7 @@ class Invariants:
         before = facts.hard_state
         facts.hard_state = self._after_save(facts.durable, save) or before
         if before.recovering and not facts.hard_state.recovering:
-            self.recoveries.ends(server, facts.durable, self.committed)
-            self.coverage["recovery over"] += 1
+            self.recoveries.over(facts)
 
     def interrupted(self, server: ServerId, save: Save) -> None:
         """Note a save that the power cut off: all of it is there, or nothing."""
@@ -378,18 +322,38 @@ class Invariants:
     def _vote_cast(self, facts: Facts, core: Core, event: VoteCast) -> None:
         match event.outcome:
             case Granted():
-                pass
+                self._check_impatient(facts, event.candidate, event.term)
             case AlreadyVoted():
                 self.coverage["split vote"] += 1
+                if core.voted_for == event.candidate and core.term == event.term:
+                    raise Violation(
+                        "7 one vote a term",
+                        f"S{facts.server} refuses S{event.candidate}, which has its vote",
+                    )
             case outcome:
                 self.coverage[f"vote refused: {type(outcome).__name__}"] += 1
 
     def _pre_vote_cast(self, facts: Facts, core: Core, event: PreVoteCast) -> None:
         granted = isinstance(event.outcome, Granted)
+        if granted:
+            self._check_impatient(facts, event.candidate, event.election_term)
         if isinstance(event.outcome, LeaderAlive):
             self.coverage["pre-vote refused: LeaderAlive"] += 1
         elif not granted:
             self.coverage["pre-vote refused"] += 1
+
+    def vote_refused_if(self, server: ServerId, patient: bool) -> None:
+        """Note whether a server must refuse the vote that it is asked for now."""
+        self.facts[server].patient = patient
+
+    def _check_impatient(self, facts: Facts, candidate: ServerId, term: Term) -> None:
+        """Check that a vote, or the promise of one, is not given while a leader is alive (27)."""
+        if facts.patient:
+            raise Violation(
+                "27 a leader is not disturbed",
+                f"S{facts.server} would vote for S{candidate} in term {term}, though it has heard "
+                "from a leader just before",
+            )
 
     def vote_asked(self, request: RequestVote, core: Core, voted_before: ServerId | None) -> None:
         """Check a vote that was just decided on: the candidate's log is no older (8)."""
@@ -503,6 +467,36 @@ class Invariants:
             f"S{leader.server} leads term {leader.term} and takes S{follower.server} to have "
             f"its log up to {index}, which is not on that disk",
         )
+
+    def sent_back(self, refusal: AppendEntriesReply) -> None:
+        """Check that a leader finds where two logs agree in a round trip for each term (29).
+
+        Each refusal takes a whole term of one of the two logs out of the question (end of
+        §5.3); one more tells how long the follower's log is.
+        """
+        leader, follower = self.facts[refusal.dst], self.facts[refusal.src]
+        key = (refusal.src, refusal.term)
+        leader.sent_back[key] += 1
+        terms = [{self.chains.terms[p] for p in one.chain} for one in (leader, follower)]
+        if leader.sent_back[key] > len(terms[0]) + len(terms[1]) + 1:
+            raise Violation(
+                "29 conflicts",
+                f"S{leader.server} leads term {leader.term} and is sent back by "
+                f"S{follower.server} {leader.sent_back[key]} times, in logs of "
+                f"{len(terms[0])} and {len(terms[1])} terms",
+            )
+
+    def _handed_over(self, facts: Facts, message: TimeoutNow) -> None:
+        """Check that who is told to take over has the whole log (thesis §3.10) (30)."""
+        target = self.facts[message.dst]
+        index = len(facts.chain) - 1
+        newer = target.hard_state.term > facts.term
+        has_all = index < len(target.durable) and target.durable[index] == facts.chain[index]
+        if facts.role is Role.LEADER and not newer and not has_all:
+            raise Violation(
+                "30 transfer",
+                f"S{facts.server} lets S{message.dst} take over, which lacks entry {index}",
+            )
 
     def _progress_changed(self, facts: Facts, core: Core, event: ProgressChanged) -> None:
         index = event.match_index

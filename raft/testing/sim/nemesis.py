@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -407,7 +408,7 @@ class Nemesis:
                 node.kill(len(node.pending))
             if node.disk.spoil(fault.kind, fault.amount):
                 self._happens(fault)
-                self._world.invariants.recoveries.damaged.add(node.server)
+                self._world.invariants.recoveries.damaged(node.server)
             self.start(node)
 
     def _damage(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
@@ -418,7 +419,7 @@ class Nemesis:
             if node.core is not None:
                 node.kill(len(node.pending))
             node.disk.flip_bit(fault.amount)
-            self._world.invariants.recoveries.damaged.add(node.server)
+            self._world.invariants.recoveries.damaged(node.server)
             self.start(node)
 
     def _can_lose(self, server: ServerId) -> bool:
@@ -555,6 +556,8 @@ class Nemesis:
             if node.running and node.core is not None and not self._world.scenario.leases:
                 self._happens(fault)
                 node.core.forget_leader()
+                node.heard = None
+                node.heard_at = -math.inf
                 node.turn()
 
 

@@ -14,12 +14,17 @@ from functools import lru_cache, partial
 from typing import Final, Protocol
 
 from raft.core.core import Core
+from raft.core.events import Role
 from raft.core.log import Snapshot
 from raft.core.membership import Configuration
 from raft.core.messages import (
+    AppendEntries,
+    AppendEntriesReply,
     EntryKind,
     Index,
+    InstallSnapshot,
     Message,
+    Mismatch,
     RequestPreVote,
     RequestVote,
     ServerId,
@@ -34,7 +39,8 @@ from raft.testing.session_mutants import SESSION_MUTANTS
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clock import LocalClock
 from raft.testing.sim.disks import ServerDisk
-from raft.testing.sim.invariants import Harm, Invariants, Save
+from raft.testing.sim.facts import Harm, Save
+from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.machine import Registers
 from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario
@@ -78,6 +84,9 @@ class Surroundings(Protocol):
     def next_context(self) -> int:
         """Return a number for a read that no other read has."""
 
+    def lease_used(self, node: Node, index: Index) -> None:
+        """Look at a read that asked nobody."""
+
     def failed(self, node: Node, error: StorageError) -> None:
         """Note that a server stopped because of its disk."""
 
@@ -113,6 +122,10 @@ class Node:
         self.inbox: list[Message | Operation] = []
         self.pending: deque[_Pending] = deque()
         self.wake_due = math.inf
+        self.heard: ServerId | None = None
+        """The leader that spoke last in this life, and when (None: it may have been before)."""
+        self.heard_at = -math.inf
+        self._patience = world.scenario.election_timeout
         self._world = world
         self._scenario = world.scenario
         self._members = members
@@ -120,7 +133,7 @@ class Node:
         self._disk_delays = world.chance.stream("disk", server)
         self.disk_slowness = 0.0
         self._store: LogStore | None = None
-        self._save_waits = False
+        self._save_waits = self._catching_up = False
         self._proposals: dict[Index, tuple[Term, Operation]] = {}
         self._reads: dict[int, Operation] = {}
         self._confirmed: list[tuple[Index, Operation]] = []
@@ -161,6 +174,7 @@ class Node:
             raise StorageDamaged("the disk is as it was before; only the simulation can tell")
         self.disk.harm = Harm.NONE
         self.life += 1
+        self.heard, self.heard_at = None, self.now
         self._new_machine()
         if found.snapshot is not None:
             self._restore(found.snapshot)
@@ -221,6 +235,17 @@ class Node:
         self.stopped = self.paused = False
         # What was due while nobody listened has gone by.
         self.wake_due = math.inf
+        self._catching_up = True
+        self._take_waiting()
+        self._catching_up = False
+        if self._save_waits and not self.paused:
+            self._save_waits = False
+            self.save_done()
+        if self.core is not None and not self.paused:
+            self.core.tick(self.clock.at(self._world.now))
+            self.turn()
+
+    def _take_waiting(self) -> None:
         inbox, self.inbox = self.inbox, []
         for number, what in enumerate(inbox):
             core = self.core
@@ -233,12 +258,6 @@ class Node:
                 self.request(what)
             else:
                 self._step(core, what, self.now)
-        if self._save_waits and not self.paused:
-            self._save_waits = False
-            self.save_done()
-        if self.core is not None and not self.paused:
-            self.core.tick(self.clock.at(self._world.now))
-            self.turn()
 
     # --- Inputs --------------------------------------------------------------------------------
 
@@ -258,14 +277,49 @@ class Node:
         kind = type(message)
         if kind is RequestPreVote:
             before = (core.term, core.voted_for)
+            self._note_patience(core, message, now)
             core.step(message, now)
             self._world.invariants.pre_vote_taken(before, core)
         elif isinstance(message, RequestVote):
             voted = core.voted_for if core.term == message.term else None
+            self._note_patience(core, message, now)
             core.step(message, now)
             self._world.invariants.vote_asked(message, core, voted)
+        elif isinstance(message, AppendEntriesReply) and type(message.outcome) is Mismatch:
+            self._take_refusal(core, message, now)
         else:
             core.step(message, now)
+            if (kind is AppendEntries or kind is InstallSnapshot) and core.term == message.term:
+                self.heard, self.heard_at = message.src, now
+
+    def _note_patience(self, core: Core, request: Message, now: float) -> None:
+        """Tell of a server that is asked for a vote while it has a leader (thesis §4.2.3)."""
+        leads = core.role is Role.LEADER
+        alive = self.server if leads else self.heard
+        self._world.invariants.vote_refused_if(
+            self.server,
+            (leads or now - self.heard_at < self._patience)
+            and alive not in (None, request.src)
+            and (self._scenario.check_quorum or isinstance(request, RequestPreVote))
+            and not (isinstance(request, RequestVote) and request.transfer)
+            # Of what waited, nobody can tell afterwards what was decided in between.
+            and not self._catching_up,
+        )
+
+    def is_patient_with(self, leader: ServerId) -> bool:
+        """Tell whether it would still refuse to vote for anyone else than this leader.
+
+        One that is down will be patient when it starts: it does not know whom it heard.
+        """
+        mine = self.heard in (None, leader)
+        return self.core is None or (mine and self.now - self.heard_at < self._patience)
+
+    def _take_refusal(self, core: Core, reply: AppendEntriesReply, now: float) -> None:
+        progress = core.progress.get(reply.src)
+        before = progress.next_index if progress is not None else 0
+        core.step(reply, now)
+        if progress is not None and progress.next_index < before and not progress.match_index:
+            self._world.invariants.sent_back(reply)
 
     def wake(self) -> bool:
         """Let the timer fire if it is due; tell whether it was."""
@@ -296,7 +350,7 @@ class Node:
             else:
                 self._proposals[index] = core.term, operation
         elif operation.by_lease and (lease := core.lease_read(now)) is not None:
-            world.invariants.lease_used(self.server, lease)
+            world.lease_used(self, lease)
             self._confirmed.append((lease, operation))
         else:
             context = world.next_context()

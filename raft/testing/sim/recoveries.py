@@ -1,64 +1,68 @@
-"""Servers that lost entries in the damage of a disk, and become voters again (27).
-
-See ``raft.core.recovering``.
-"""
+"""Servers that lost entries of their logs, from the damage until they vote again (promise 31)."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from raft.core import recovering
 from raft.core.log import HardState
 from raft.core.messages import ServerId
-from raft.testing.sim.chains import Prefix
-from raft.testing.sim.violation import Violation
+from raft.testing.sim.chains import Chains, Prefix
+from raft.testing.sim.facts import Facts, Violation
 
 
 class Recoveries:
-    """What servers that recover once had, and what they owe. Methods raise :class:`Violation`."""
+    """What servers that recover once had. ``committed`` is what all have committed, by index."""
 
-    def __init__(self) -> None:
-        self.damaged: set[ServerId] = set()
-        """Servers whose disks were damaged, and that have not started since."""
+    def __init__(self, chains: Chains, committed: list[Prefix], coverage: Counter[str]) -> None:
+        self._chains = chains
+        self._committed = committed
+        self._coverage = coverage
+        self._damaged: set[ServerId] = set()
         self._lost: dict[ServerId, list[list[Prefix]]] = {}
 
-    def lost(self, server: ServerId) -> Sequence[list[Prefix]]:
-        """Return the logs that a server had on its disk before this was damaged.
+    def damaged(self, server: ServerId) -> None:
+        """Note that a server may have lost what was on its disk, but for term and vote."""
+        self._damaged.add(server)
 
-        While it recovers they count as stored: no leader is elected by its vote.
-        """
-        return self._lost.get(server, ())
+    def expected(self, server: ServerId) -> bool:
+        """Tell whether a server's disk is damaged, which it has not seen yet."""
+        return server in self._damaged
 
-    def begins(
-        self,
-        server: ServerId,
-        found: HardState,
-        before: Sequence[HardState],
-        durable: list[Prefix],
-    ) -> bool:
-        """Tell whether a server that starts has lost entries and says so, in a fresh term.
+    def lost(self, server: ServerId) -> list[list[Prefix]]:
+        """Return what a server that recovers had on its disk, before each damage."""
+        return self._lost.get(server, [])
 
-        ``before`` it stopped it was in one of these states, with ``durable`` on its disk.
-        """
-        damaged = server in self.damaged
-        self.damaged.discard(server)
-        if found.recovering in (0, *(state.recovering for state in before)):
+    def begins(self, facts: Facts, found: HardState, allowed: Sequence[HardState]) -> bool:
+        """Tell whether a server has lost entries and says so, in a term of its own."""
+        damaged = facts.server in self._damaged
+        self._damaged.discard(facts.server)
+        if found.recovering in (0, *(state.recovering for state in allowed)):
             return False
         if not damaged:
-            raise Violation("26 an undamaged disk opens", f"S{server} begins to recover as {found}")
-        if found not in [recovering.begin(state) for state in before]:
             raise Violation(
-                "27 recovery", f"S{server} begins to recover as {found}, but it was {before[0]}"
+                "26 an undamaged disk opens", f"S{facts.server} begins to recover as {found}"
             )
-        self._lost.setdefault(server, []).append(durable)
+        if found not in [recovering.begin(state) for state in allowed]:
+            raise Violation(
+                "31 recovery",
+                f"S{facts.server} begins to recover as {found}, but it was {facts.hard_state}",
+            )
+        self._lost.setdefault(facts.server, []).append(facts.durable)
+        self._coverage["recovery begun"] += 1
         return True
 
-    def ends(self, server: ServerId, durable: list[Prefix], committed: list[Prefix]) -> None:
-        """Check that a server that votes again has all that it ever helped to commit."""
-        for lost in self._lost.pop(server, ()):
-            for index, (had, prefix) in enumerate(zip(lost, committed, strict=False)):
-                if had == prefix and (index >= len(durable) or durable[index] != prefix):
+    def over(self, facts: Facts) -> None:
+        """Check that a server that votes again has what it ever helped to commit."""
+        durable, committed = facts.durable, self._committed
+        for lost in self._lost.pop(facts.server, ()):
+            for index in range(min(len(lost), len(committed))):
+                held = lost[index] == committed[index]
+                if held and (index >= len(durable) or durable[index] != committed[index]):
                     raise Violation(
-                        "27 recovery",
-                        f"S{server} votes again without entry {index}, which it acknowledged",
+                        "31 recovery",
+                        f"S{facts.server} votes again without "
+                        f"{self._chains.shown(index, lost[index])}, which it acknowledged",
                     )
+        self._coverage["recovery over"] += 1

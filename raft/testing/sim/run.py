@@ -11,11 +11,11 @@ from raft.core.log import InvariantViolation
 from raft.core.rules import Rules
 from raft.testing.linearizability import check_history
 from raft.testing.safety import SafetyViolation
+from raft.testing.sim.facts import Violation
 from raft.testing.sim.faults import Fault, plan
 from raft.testing.sim.node import Watch
 from raft.testing.sim.scenario import Scenario
 from raft.testing.sim.settle import settle
-from raft.testing.sim.violation import Violation
 from raft.testing.sim.world import World
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from raft.core.membership import Change, Remove
 from raft.core.messages import Index
+from raft.machine.sessions import Sessions
+from raft.testing.sim.facts import Violation
 from raft.testing.sim.operations import Operation
-from raft.testing.sim.violation import Violation
 
 if TYPE_CHECKING:
     from raft.testing.sim.node import Node
@@ -162,6 +163,10 @@ class _Settling:
         world.run_until(world.now + 3 * self._longest)
         if leader.core is None or world.leader() is not leader or leader.core.term != term:
             raise Violation("L4 stability", f"S{leader.server} does not stay leader of term {term}")
+        most = self._scenario.sessions
+        for node in self._members():
+            if most and isinstance(node.machine, Sessions) and node.machine.open_sessions > most:
+                raise Violation("L4 bounded sessions", f"S{node.server} remembers more than {most}")
         flying, saving = world.network.flying, sum(len(n.pending) for n in world.nodes.values())
         if flying > 2 * len(world.nodes) or saving:
             raise Violation("L4 bounded queues", f"{flying} messages, {saving} saves under way")

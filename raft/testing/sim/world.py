@@ -14,12 +14,14 @@ from typing import Any
 
 from raft.core.membership import Configuration
 from raft.core.messages import AppendEntries, Index, Message, ServerId
+from raft.core.quorum import majority
 from raft.core.rules import Rules
 from raft.storage.base import StorageError
 from raft.storage.wal import Wal
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clients import Clients
 from raft.testing.sim.disks import MemoryDisk, ServerDisk, WalDisk
+from raft.testing.sim.facts import Violation
 from raft.testing.sim.faults import SPARES, Fault
 from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.nemesis import Nemesis, leads
@@ -152,6 +154,17 @@ class World:
         """Let a message leave, after a look at what it promises."""
         self.invariants.said(node.server, message)
         self.network.send(message)
+
+    def lease_used(self, node: Node, index: Index) -> None:
+        """Look at a read that asked nobody: a quorum must still refuse to elect another."""
+        self.invariants.lease_used(node.server, index)
+        assert node.core is not None
+        patient = [s for s, n in self.nodes.items() if n is node or n.is_patient_with(node.server)]
+        if not node.core.configuration.is_quorum(patient, majority):
+            raise Violation(
+                "28 leases",
+                f"S{node.server} reads by its lease, but only {patient} hold to it still",
+            )
 
     def failed(self, node: Node, error: StorageError) -> None:
         """Stop a server whose disk failed, as the real one stops."""

@@ -6,6 +6,7 @@ from rich.style import Style
 
 from raftviz.tui.canvas import Canvas, width_of
 from raftviz.tui.geometry import Ring
+from raftviz.tui.scene.links import CUT, HELD, RESET, SHAPED, STALLED
 from raftviz.tui.theme import Palette
 
 Row = list[tuple[str, Style]]
@@ -50,6 +51,18 @@ def server_rows(palette: Palette) -> list[Row]:
             ("paused", palette.faint),
         ],
         [("   ", palette.text), ("colour: the term", palette.faint)],
+    ]
+
+
+def link_rows(palette: Palette) -> list[Row]:
+    """Return the legend of links, and of what waits on them."""
+    return [
+        [(f"{CUT} ", palette.bad), ("cut: messages are lost", palette.faint)],
+        [(f"{RESET} ", palette.bad), ("reset: the connection is broken", palette.faint)],
+        [(f"{STALLED} ", palette.bad), ("stalled: messages wait until it heals", palette.faint)],
+        [(f"{HELD} ", palette.bad), ("held: messages wait for release", palette.faint)],
+        [(f"{SHAPED} ", palette.warn), ("slower, lossier … than the others", palette.faint)],
+        [(f"{STALLED}● ", palette.fill_frozen), (" a message that is held", palette.faint)],
     ]
 
 

@@ -1,4 +1,4 @@
-"""Links between servers: a thin line; where it is cut, the line is gone and a cross stands."""
+"""Links between servers: a thin line; where nothing gets through, it is gone, and a mark stands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from raftviz.tui.theme import Palette
 
 ARROWS = "→↘↓↙←↖↑↗"
 SPACING = 2
+CUT, RESET, STALLED, HELD, SHAPED = "✕↯‖≡~"
+"""What stands on a link: its messages are lost, its connection is broken, they wait until that is
+over, or for somebody's hand; or it is slower, lossier or otherwise not like most others."""
+BLOCKED = {CUT, RESET, STALLED, HELD}
 STUMP = 0.16
 """How much of a cut link's ends is still drawn."""
 
@@ -53,25 +57,43 @@ def _draw_link(
     two: tuple[int, ServerId],
 ) -> None:
     (i, a), (j, b) = one, two
-    there, back = _is_cut(view, a, b), _is_cut(view, b, a)
+    there, back = mark_of(view, a, b), mark_of(view, b, a)
     start, end = ring.path(i, j)
-    if not there and not back:
+    x, y = middle(ring, i, j).cell
+    if not {there, back} & BLOCKED:
         draw_line(canvas, start, end, palette.link, SPACING)
+        if there and back:
+            canvas.text(x, y, SHAPED, palette.warn)
+        elif there or back:
+            shaped = (start, end) if there else (end, start)
+            canvas.text(x - 1, y, f"{SHAPED}{arrow(*shaped)}", palette.warn)
         return
     draw_line(canvas, start, start.towards(end, STUMP), palette.bad, SPACING)
     draw_line(canvas, end, end.towards(start, STUMP), palette.bad, SPACING)
-    x, y = middle(ring, i, j).cell
-    if there and back:
-        canvas.text(x, y, "✕", palette.bad_bold)
+    if there in BLOCKED and back in BLOCKED:
+        both = there if there == back else there + back
+        canvas.text(x, y, both, palette.bad_bold)
         return
-    blocked = (start, end) if there else (end, start)
+    blocked = (start, end) if there in BLOCKED else (end, start)
     draw_line(canvas, *blocked, palette.link, 6)
-    canvas.text(x - 1, y, f"✕{arrow(*blocked)}", palette.bad_bold)
+    mark = there if there in BLOCKED else back
+    canvas.text(x - 1, y, f"{mark}{arrow(*blocked)}", palette.bad_bold)
 
 
-def _is_cut(view: ClusterView, src: ServerId, dst: ServerId) -> bool:
-    link = view.links.get((src, dst))
-    return link is not None and link.cut
+def mark_of(view: ClusterView, src: ServerId, dst: ServerId) -> str:
+    """Return the mark of a link's rules: how it lets nothing through, or that it is unusual."""
+    rules = view.links.get((src, dst))
+    if rules is None:
+        return ""
+    if rules.reset:
+        return RESET
+    if rules.cut or rules.loss >= 1:
+        return CUT
+    if rules.stalled:
+        return STALLED
+    if rules.held:
+        return HELD
+    return "" if rules == view.usual_link else SHAPED
 
 
 def arrow(start: Point, end: Point) -> str:

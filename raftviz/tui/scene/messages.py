@@ -12,7 +12,7 @@ from raftviz.model.view import Flight
 from raftviz.tui.canvas import Canvas, clip, width_of
 from raftviz.tui.geometry import LANE, Point
 from raftviz.tui.scene.frame import Frame
-from raftviz.tui.scene.links import draw_line, middle
+from raftviz.tui.scene.links import STALLED, draw_line, middle
 from raftviz.tui.theme import Palette
 from raftviz.tui.traffic import Ended, Kind, Look, progress
 
@@ -149,7 +149,8 @@ def draw_faces(canvas: Canvas, frame: Frame, moving: list[Sight]) -> None:
 def _sight(frame: Frame, flight: Flight, look: Look, share: float) -> Sight:
     message = flight.message
     start, end = frame.ring.path(frame.place(message.src), frame.place(message.dst), LANE)
-    return Sight(flight, look, _face(look, frame), start, end, share)
+    face = _face(look, frame)
+    return Sight(flight, look, f"{STALLED}{face}" if flight.held else face, start, end, share)
 
 
 def _ended(frame: Frame) -> Iterator[tuple[Ended, Sight]]:
@@ -213,7 +214,7 @@ def _draw_death(canvas: Canvas, frame: Frame, ended: Ended, sight: Sight) -> Non
     message = sight.flight.message
     place = sight.place
     link = frame.view.links.get((message.src, message.dst))
-    if link is not None and link.cut:
+    if link is not None and link.blocked:
         place = middle(frame.ring, *sorted((frame.place(message.src), frame.place(message.dst))))
     x, y = place.cell
     age = ended.age(frame.now)
@@ -225,7 +226,8 @@ def _draw_death(canvas: Canvas, frame: Frame, ended: Ended, sight: Sight) -> Non
 
 def _draw_face(canvas: Canvas, frame: Frame, sight: Sight) -> None:
     x, y, _ = sight.box
-    canvas.text(x, y, sight.face, _face_style(sight.look, frame.palette))
+    style = _face_style(sight.look, frame.palette)
+    canvas.text(x, y, sight.face, frame.palette.fill_frozen if sight.flight.held else style)
 
 
 def _draw_label(canvas: Canvas, frame: Frame, sight: Sight) -> None:

@@ -12,6 +12,7 @@ from rich.style import Style
 
 from raft.core.events import Role
 from raft.core.messages import Granted
+from raftviz.model.fault_words import disk_mark
 from raftviz.model.view import ServerView
 from raftviz.tui.canvas import Canvas, width_of
 from raftviz.tui.geometry import Box, circle, disc
@@ -142,12 +143,32 @@ def _lines(frame: Frame, server: ServerView, height: int) -> list[Line]:
         name = [("▶ ", palette.key), *name, (" ◀", palette.key)]
     role: Line = [(role_word(server), _role_style(frame, server))]
     term: Line = [(f"term {server.term}", style)]
+    wrong = _wrong(frame, server)
     if height <= 5:
-        return [name, role, _tally(frame, server) or term]
-    lines = [name, role, term, _tally(frame, server) or _vote(frame, server)]
+        return [name, role, wrong or _tally(frame, server) or term]
     if height <= 7:
-        return lines
-    return [*lines, _last_refusal(frame, server) or _remaining(frame, server)]
+        return [name, role, term, wrong or _tally(frame, server) or _vote(frame, server)]
+    lines = [name, role, term, _tally(frame, server) or _vote(frame, server)]
+    return [*lines, wrong or _last_refusal(frame, server) or _remaining(frame, server)]
+
+
+def marks(server: ServerView) -> list[str]:
+    """Return what is wrong with a server's machine, and whether it breaks rules on purpose."""
+    found = ["BROKEN"] if server.broken else []
+    if server.disk is not None:
+        found.append(disk_mark(server.disk))
+    if server.clock != 1:
+        found.append(f"clock ×{server.clock:g}")
+    return found
+
+
+def _wrong(frame: Frame, server: ServerView) -> Line:
+    """Return one thing that is wrong: the first, and that there are more."""
+    found = marks(server)
+    if not found:
+        return []
+    more = f" +{len(found) - 1}" if len(found) > 1 else ""
+    return [(found[0] + more, frame.palette.bad)]
 
 
 def _role_style(frame: Frame, server: ServerView) -> Style:
@@ -215,7 +236,9 @@ def _draw_card(canvas: Canvas, frame: Frame, server: ServerView, box: Box) -> No
         canvas.text(left, y, " " * width, canvas.ground)
     palette, style = frame.palette, server_style(frame, server, bold=True)
     chosen = ("▶", palette.key) if server.id == frame.selected else (" ", palette.text)
-    canvas.spans(left, top, [chosen, (f"{role_mark(server)}S{server.id} t{server.term}", style)])
+    wrong = ("!", palette.bad) if marks(server) else ("", palette.text)
+    who = (f"{role_mark(server)}S{server.id} t{server.term}", style)
+    canvas.spans(left, top, [chosen, who, wrong])
     if not server.alive or server.paused or server.role is Role.LEADER:
         second: Line = [(role_word(server), _role_style(frame, server))]
     else:

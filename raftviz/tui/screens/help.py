@@ -16,7 +16,7 @@ from textual.widgets import Static
 from raft.printable import printable
 from raftviz import commands
 from raftviz.tui.keys import Key
-from raftviz.tui.scene.legend import message_rows, server_rows
+from raftviz.tui.scene.legend import link_rows, message_rows, server_rows
 from raftviz.tui.theme import Palette
 
 KEY_WIDTH, SYNTAX_WIDTH = 8, 32
@@ -65,8 +65,9 @@ class HelpScreen(ModalScreen[None]):
             yield self._heading(f"commands {scope.value}")
             for spec in (spec for spec in commands.TABLE if spec.scope is scope):
                 yield self._pair(spec.syntax, spec.summary, SYNTAX_WIDTH)
-        yield self._heading("servers and messages")
-        rows = [*server_rows(self._palette), *message_rows(self._palette)]
+        yield self._heading("servers, messages and links")
+        palette = self._palette
+        rows = [*server_rows(palette), *message_rows(palette), *link_rows(palette)]
         yield from (Text.assemble("  ", *row) for row in rows)
         yield self._heading("in the logs")
         yield Text("  solid: committed · ░hatched░: may still vanish · – a leader's no-op")
@@ -79,4 +80,6 @@ class HelpScreen(ModalScreen[None]):
 
     def _pair(self, left: str, right: str, width: int) -> Text:
         style: Style = self._palette.strong
+        if len(left) >= width:  # then it has a line of its own
+            left += "\n" + " " * (width + 2)
         return Text.assemble((f"  {left:<{width}}", style), (right, self._palette.text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.style import Style
 
+from raftviz.model.fault_words import broken_text, load_text
 from raftviz.model.words import clock_text
 from raftviz.tui.canvas import Canvas, width_of
 from raftviz.tui.units import rate_text
@@ -11,6 +12,8 @@ from raftviz.tui.widgets.panel import Panel
 
 Span = tuple[str, Style]
 GAP = 2
+WIDE = 120
+"""Cells from which on there is room for all words."""
 
 
 class Header(Panel):
@@ -23,22 +26,26 @@ class Header(Panel):
             canvas.text(0, y, " " * canvas.width, palette.fill_panel)
         name, alive, term, leader = self._state()
         marks, time, rate, behind = self._marks(), self._time(), self._rate(), self._behind()
-        by_weight = [rate, behind, term, leader, alive, marks, time, name]
+        broken, goings_on = self._broken(canvas.width), self._goings_on(canvas.width)
+        by_weight = [rate, broken, behind, term, leader, alive, marks, time, goings_on, name]
         if canvas.height > 1:
             by_weight.remove(marks)  # the second row says it in words
             if not self.seen.starting:
-                canvas.spans(1, 1, self._properties())
+                x = canvas.spans(1, 1, self._properties())
+                rules = self._rules()
+                if x + _width(rules) < canvas.width:
+                    canvas.spans(canvas.width - 1 - _width(rules), 1, rules)
         room, shown = canvas.width - 2, []
         for item in by_weight:
             if item and _width(item) + GAP <= room:
                 shown.append(item)
                 room -= _width(item) + GAP
         x = 1
-        for item in (name, alive, term, leader):
+        for item in (name, broken, alive, term, leader):
             if item in shown:
                 x = canvas.spans(x, 0, item) + GAP
         x = canvas.width - 1
-        for item in (rate, behind, time, marks):
+        for item in (rate, behind, time, marks, goings_on):
             if item in shown:
                 x -= _width(item)
                 canvas.spans(x, 0, item)
@@ -90,6 +97,32 @@ class Header(Panel):
         if seen.behind == 0 or seen.ended is not None:
             return []
         return [(f" behind by {seen.behind:.0f} s ", seen.palette.fill_bad)]
+
+    def _broken(self, width: int) -> list[Span]:
+        """Say that this cluster breaks rules on purpose, whatever else there is room for."""
+        if not self.seen.view.broken:
+            return []
+        text = " BROKEN ON PURPOSE " if width >= WIDE else " BROKEN "
+        return [(text, self.seen.palette.fill_bad)]
+
+    def _rules(self) -> list[Span]:
+        """Return the rules that are broken, and where."""
+        broken = self.seen.view.broken
+        return [(f" {broken_text(broken)} ", self.seen.palette.fill_bad)] if broken else []
+
+    def _goings_on(self, width: int) -> list[Span]:
+        """Return how the load goes, and whether there is chaos."""
+        view, palette = self.seen.view, self.seen.palette
+        spans: list[Span] = []
+        if view.chaos:
+            spans.append((" chaos ", palette.fill_bad))
+        if view.measured is not None:
+            text = load_text(view.measured)
+            text = f"load {text}" if width >= WIDE else text.split()[0]
+            spans.append((f" {text} ", palette.fill_accent))
+        elif view.load and width >= WIDE:
+            spans.append((f" {view.load} ", palette.fill_accent))
+        return spans
 
     def _properties(self) -> list[Span]:
         """Return Figure 3's properties by name, each with whether it held so far."""

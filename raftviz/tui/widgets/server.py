@@ -9,6 +9,7 @@ from rich.style import Style
 from raft.core.events import Role, TimerKind, VoteCast
 from raft.core.messages import Granted
 from raft.printable import printable
+from raftviz.model.fault_words import disk_text
 from raftviz.model.view import ServerView
 from raftviz.tui.canvas import Canvas, width_of
 from raftviz.tui.scene.servers import NO, OPEN, YES, bar, role_mark, role_word, time_left
@@ -66,6 +67,8 @@ class ServerPanel(Panel):
                 self._fact("log", _log_text(server)),
             ],
         )
+        if machine := self._machine(server):
+            yield "machine", machine
         if not server.alive:
             return
         leader = "unknown" if server.leader is None else f"S{server.leader}"
@@ -86,6 +89,16 @@ class ServerPanel(Panel):
         if server.refused is not None and server.refused.term == server.term:
             yield "refused", [self._refused(server.refused, server)]
         yield "key-value", self._pairs(server)
+
+    def _machine(self, server: ServerView) -> list[Item]:
+        """Return what is wrong with what it runs on, and which rules it breaks on purpose."""
+        palette = self.seen.palette
+        wrong = [f"BREAKS {rule} on purpose" for rule in server.broken]
+        if server.disk is not None:
+            wrong.append(f"its disk {disk_text(server.disk)}")
+        if server.clock != 1:
+            wrong.append(f"its clock runs ×{server.clock:g}")
+        return [[(text, palette.bad)] for text in wrong]
 
     def _handing_over(self, server: ServerView) -> list[Item]:
         to = server.transferee

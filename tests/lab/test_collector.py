@@ -1,0 +1,117 @@
+"""Servers that tell nothing, nonsense, or too much: reported, and the others are heard."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from raft.clock import VirtualClock
+from raft.core.events import TermChanged
+from raft.core.messages import Term
+from raft.frames import (
+    Barrier,
+    BarrierReached,
+    ClientReply,
+    NotLeader,
+    Observation,
+    SetClock,
+)
+from raft.transport import Identity
+from raftviz.lab import collector
+from raftviz.lab.collector import Observer
+from raftviz.lab.machine import ServerClock
+from raftviz.lab.stream import Stream
+from raftviz.model.events import LabStarted, Warned
+from tests.raft.scripted import CLUSTER, ONE, SECRET, Scripted, silent
+from tests.raftviz.fake_lab import server_state, spawned
+
+
+class Rogue(Scripted):
+    """A server that tells its observers what a test lets it tell."""
+
+    def __init__(self, *frames, answers=False):
+        super().__init__(ONE, silent)
+        self.frames = frames
+        self.answers = answers
+
+    def observer_attached(self, connection):
+        self.connections.add(connection)
+        for frame in self.frames:
+            connection.send(frame)
+
+    def control(self, connection, control):
+        if self.answers and isinstance(control, Barrier):
+            connection.send(Observation(0.0, time.monotonic(), BarrierReached(control.token, 7)))
+
+
+def told(event, age=0.0):
+    return Observation(0.0, time.monotonic() - age, event)
+
+
+STATE = told(server_state(1))
+
+
+@pytest.fixture
+async def observing():
+    """Return a function that observes a rogue server; it gives the observer and all warnings."""
+    rogues = []
+
+    async def observe(rogue):
+        rogues.append(rogue)
+        address = await rogue.start()
+        stream = Stream(VirtualClock())
+        stream.tell(LabStarted("test", (ONE,), 0.15, 0.3, 0.05, 1))
+        stream.tell(spawned(1))
+        warnings = []
+        stream.listener = lambda event: warnings.extend(
+            [event.what.text] if isinstance(event.what, Warned) else []
+        )
+        observer = Observer(ONE, stream, ServerClock())
+        identity = Identity(CLUSTER, None, SECRET)
+        async with asyncio.timeout(20):
+            await observer.attach(address, identity, SetClock(0.0, 0.0, 1.0))
+        return observer, stream, warnings
+
+    yield observe
+    for rogue in rogues:
+        rogue.stop()
+
+
+async def test_a_server_that_never_tells_its_state_is_given_up(observing, monkeypatch):
+    monkeypatch.setattr(collector, "STATE_SECONDS", 0.05)
+    with pytest.raises(TimeoutError, match="no word of its state"):
+        await observing(Rogue())
+
+
+async def test_what_no_server_may_send_ends_the_connection_with_the_reason(observing):
+    rogue = Rogue(STATE)
+    observer, _, _ = await observing(rogue)
+    (connection,) = rogue.connections
+    connection.send(ClientReply(1, NotLeader(None)))
+    async with asyncio.timeout(20):
+        await observer.closed.wait()
+    assert observer.reason == "a server may not send ClientReply here"
+
+
+async def test_a_server_that_does_not_answer_is_silent_until_it_does(observing):
+    rogue = Rogue(STATE)
+    observer, _, _ = await observing(rogue)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await observer.barrier(0)
+    assert observer.silent
+    rogue.answers = True
+    async with asyncio.timeout(20):
+        assert await observer.barrier(0) == 7
+    assert not observer.silent
+
+
+async def test_a_server_that_tells_more_than_can_be_heard_is_reported_once(observing):
+    late = [told(TermChanged(Term(term)), age=5.0) for term in range(1, 4)]
+    _, stream, warnings = await observing(Rogue(STATE, *late, told(TermChanged(Term(4)))))
+    async with asyncio.timeout(20):
+        while stream.view.term < 4:
+            await asyncio.sleep(0)
+    assert warnings == ["S1 tells more than can be heard: 5 s wait unheard"]
