@@ -20,10 +20,13 @@ from raft.printable import printable
 from raft.server import Server, ServerConfig
 from raft.storage.base import StorageError
 from raft.storage.faulty import FaultyDisk
-from raft.storage.wal import Wal
+from raft.storage.wal import SEGMENT_BYTES, Wal
 
 STOPPED, FAILED, STORAGE_UNUSABLE = 0, 1, 3
 """Exit statuses."""
+
+ATTENDED_SEGMENT_BYTES = 16 * 1024
+"""Of an attended server's log: so small that a disk that is full shows soon."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +56,8 @@ def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
     rules, store = _rules(broken)
     try:
         me = config.core.server
-        wal = store(data, config.cluster, me, disk, members=config.core.members)
+        room = ATTENDED_SEGMENT_BYTES if config.attended else SEGMENT_BYTES
+        wal = store(data, config.cluster, me, disk, members=config.core.members, segment_bytes=room)
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
