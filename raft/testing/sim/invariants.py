@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from raft.core import recovering
 from raft.core.core import Core
 from raft.core.events import (
     CommitAdvanced,
@@ -54,6 +53,7 @@ from raft.core.readonly import ReadState
 from raft.storage.base import Recovered
 from raft.testing.sim.chains import EMPTY, Chains, Prefix
 from raft.testing.sim.facts import Facts, Harm, Save, Violation
+from raft.testing.sim.recoveries import Recoveries
 
 # Asked for at nearly every event, and slow to look up (Python 3.11).
 _LEADER: Final = Role.LEADER
@@ -83,9 +83,7 @@ class Invariants:
         self._floor: dict[int, Index] = {}
         self.effects: dict[bytes, Index] = {}
         """At which index each command took effect."""
-        self._damaged: set[ServerId] = set()
-        self._lost: dict[ServerId, list[list[Prefix]]] = {}
-        """What servers that recover had on their disks before these were damaged."""
+        self.recoveries = Recoveries(self.chains, self.committed, self.coverage)
         self._interrupted: dict[ServerId, tuple[list[Prefix], HardState]] = {}
         self._on_event: Mapping[type, Callable[[Facts, Core, Any], None]] = {
             RoleChanged: self._role_changed,
@@ -127,9 +125,9 @@ class Invariants:
             durable, hard_state = self._interrupted.pop(server)
             # All of it, or term and vote alone.
             allowed += [(durable, hard_state), (facts.durable, hard_state)]
-        if self._begins_to_recover(facts, found.hard_state, [state for _, state in allowed]):
-            self._lost.setdefault(server, []).append(facts.durable)
-        elif (chain, found.hard_state) not in allowed:
+        states = [hard_state for _, hard_state in allowed]
+        recovers = self.recoveries.begins(facts, found.hard_state, states)
+        if not recovers and (chain, found.hard_state) not in allowed:
             if harm is Harm.UNNOTICED:
                 self._check_older(server, chain, found.hard_state)
                 return False
@@ -157,49 +155,10 @@ class Invariants:
             )
         self.coverage["older state found on a harmed disk"] += 1
 
-    def damaged(self, server: ServerId) -> None:
-        """Note that a server may have lost what was on its disk, but for term and vote."""
-        self._damaged.add(server)
-
     def lacks(self, server: ServerId) -> bool:
         """Tell whether a server may lack what it had on its disk before that was damaged."""
-        return server in self._damaged or bool(
-            server in self.facts and self.facts[server].hard_state.recovering
-        )
-
-    def _begins_to_recover(
-        self, facts: Facts, found: HardState, allowed: Sequence[HardState]
-    ) -> bool:
-        """Tell whether a server has lost entries and says so, in a term of its own (31)."""
-        damaged = facts.server in self._damaged
-        self._damaged.discard(facts.server)
-        if found.recovering in (0, *(state.recovering for state in allowed)):
-            return False
-        if not damaged:
-            raise Violation(
-                "26 an undamaged disk opens", f"S{facts.server} begins to recover as {found}"
-            )
-        if found not in [recovering.begin(state) for state in allowed]:
-            raise Violation(
-                "31 recovery",
-                f"S{facts.server} begins to recover as {found}, but it was {facts.hard_state}",
-            )
-        self.coverage["recovery begun"] += 1
-        return True
-
-    def _check_recovered(self, facts: Facts) -> None:
-        """Check that a server that votes again has what it ever helped to commit (31)."""
-        durable, committed = facts.durable, self.committed
-        for lost in self._lost.pop(facts.server, ()):
-            for index in range(min(len(lost), len(committed))):
-                held = lost[index] == committed[index]
-                if held and (index >= len(durable) or durable[index] != committed[index]):
-                    raise Violation(
-                        "31 recovery",
-                        f"S{facts.server} votes again without "
-                        f"{self.chains.shown(index, lost[index])}, which it acknowledged",
-                    )
-        self.coverage["recovery over"] += 1
+        facts = self.facts.get(server)
+        return self.recoveries.expected(server) or bool(facts and facts.hard_state.recovering)
 
     def happened(self, core: Core, events: Sequence[CoreEvent]) -> None:
         """Check what one server just did."""
@@ -229,7 +188,7 @@ class Invariants:
         before = facts.hard_state
         facts.hard_state = self._after_save(facts.durable, save) or before
         if before.recovering and not facts.hard_state.recovering:
-            self._check_recovered(facts)
+            self.recoveries.over(facts)
 
     def interrupted(self, server: ServerId, save: Save) -> None:
         """Note a save that the power cut off: all of it is there, or nothing."""
@@ -584,7 +543,7 @@ class Invariants:
         for server in facts.configuration.members:
             disks = [self.facts[server].durable] if server in self.facts else []
             # What a server lost that recovers still counts: no leader is elected by its vote.
-            disks += self._lost.get(server, [])
+            disks += self.recoveries.lost(server)
             if any(index < len(disk) and disk[index] == prefix for disk in disks):
                 holders.append(server)
         if not facts.configuration.is_quorum(holders, majority):

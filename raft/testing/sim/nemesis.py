@@ -24,7 +24,6 @@ from raft.core.messages import ServerId
 from raft.core.ready import Refused
 from raft.storage.base import StorageDamaged, StorageError
 from raft.testing.sim.chance import Chance
-from raft.testing.sim.facts import Harm
 from raft.testing.sim.faults import LEADER, SPARES, Fault
 from raft.testing.sim.invariants import Invariants
 from raft.testing.sim.network import Link, Network
@@ -409,7 +408,7 @@ class Nemesis:
                 node.kill(len(node.pending))
             if node.disk.spoil(fault.kind, fault.amount):
                 self._happens(fault)
-                self._world.invariants.damaged(node.server)
+                self._world.invariants.recoveries.damaged(node.server)
             self.start(node)
 
     def _damage(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
@@ -420,7 +419,7 @@ class Nemesis:
             if node.core is not None:
                 node.kill(len(node.pending))
             node.disk.flip_bit(fault.amount)
-            self._world.invariants.damaged(node.server)
+            self._world.invariants.recoveries.damaged(node.server)
             self.start(node)
 
     def _can_lose(self, server: ServerId) -> bool:
