@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raft.core.rules import Rules
+from raft.loops import new_event_loop
 from raft.machine.base import StateMachineError
 from raft.machine.kv import KeyValue
 from raft.printable import printable
@@ -63,8 +64,11 @@ def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
     try:
         server = Server(config, wal, KeyValue(), rules, disk)
         _report_recovery(server, wal)
-        _rarely_collect()
-        return asyncio.run(_run(server, config))
+        gc.freeze()  # the modules and the log that was read are no garbage: never look at them
+        # A server of a laboratory starts while a person waits, and has little to do.
+        loop = asyncio.new_event_loop if config.attended else new_event_loop
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(_run(server, config))
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
@@ -89,16 +93,6 @@ def _rules(broken: Sequence[str]) -> tuple[Rules, type[Wal]]:
     _log.warning("broken on purpose: %s", ", ".join(broken))
     found = catalogue.broken(broken)
     return found.rules, found.store
-
-
-def _rarely_collect() -> None:
-    """Let Python look for cycles a tenth as often as it would, and never in what is there now.
-
-    A log of many entries is no garbage, and hardly anything here is in a cycle.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(7000, 10, 100)
 
 
 def _report_recovery(server: Server, wal: Wal) -> None:
