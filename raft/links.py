@@ -69,6 +69,11 @@ class Links:
         else:
             link.send(message)
 
+    def flush(self) -> None:
+        """Let what was sent leave now, and not when the loop comes round."""
+        for link in self._links.values():
+            link.flush()
+
     def follow(self, configuration: Configuration, *, committed: bool) -> None:
         """Keep links to the members of this configuration.
 

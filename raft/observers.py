@@ -80,6 +80,9 @@ class Observers:
         self._state = state
         self._lost: dict[Connection, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._lost)
+
     def add(self, connection: Connection, virtual_time: float) -> None:
         """Show a new observer the whole state, and everything that happens from now on."""
         self._lost[connection] = 0

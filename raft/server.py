@@ -293,6 +293,9 @@ class Server:
             if isinstance(message, AppendEntries):
                 self._round_trips.sent(message, self.clock.now())
             self._links.send(message)
+        if not self._observers:
+            # The others work while this server applies; observers must hear of the cause first.
+            self._links.flush()
 
     def _follow_configuration(self) -> None:
         core = self.core

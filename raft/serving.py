@@ -13,16 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raft.core.rules import Rules
+from raft.loops import new_event_loop
 from raft.machine.base import StateMachineError
 from raft.machine.kv import KeyValue
 from raft.printable import printable
 from raft.server import Server, ServerConfig
 from raft.storage.base import StorageError
 from raft.storage.faulty import FaultyDisk
-from raft.storage.wal import Wal
+from raft.storage.wal import SEGMENT_BYTES, Wal
 
 STOPPED, FAILED, STORAGE_UNUSABLE = 0, 1, 3
 """Exit statuses."""
+
+ATTENDED_SEGMENT_BYTES = 16 * 1024
+"""Of an attended server's log: so small that a disk that is full shows soon."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,15 +56,19 @@ def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
     rules, store = _rules(broken)
     try:
         me = config.core.server
-        wal = store(data, config.cluster, me, disk, members=config.core.members)
+        room = ATTENDED_SEGMENT_BYTES if config.attended else SEGMENT_BYTES
+        wal = store(data, config.cluster, me, disk, members=config.core.members, segment_bytes=room)
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
     try:
         server = Server(config, wal, KeyValue(), rules, disk)
         _report_recovery(server, wal)
-        _rarely_collect()
-        return asyncio.run(_run(server, config))
+        gc.freeze()  # the modules and the log that was read are no garbage: never look at them
+        # A server of a laboratory starts while a person waits, and has little to do.
+        loop = asyncio.new_event_loop if config.attended else new_event_loop
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(_run(server, config))
     except StorageError as error:
         _log.error("%s", error)
         return STORAGE_UNUSABLE
@@ -85,16 +93,6 @@ def _rules(broken: Sequence[str]) -> tuple[Rules, type[Wal]]:
     _log.warning("broken on purpose: %s", ", ".join(broken))
     found = catalogue.broken(broken)
     return found.rules, found.store
-
-
-def _rarely_collect() -> None:
-    """Let Python look for cycles a tenth as often as it would, and never in what is there now.
-
-    A log of many entries is no garbage, and hardly anything here is in a cycle.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(7000, 10, 100)
 
 
 def _report_recovery(server: Server, wal: Wal) -> None:

@@ -244,7 +244,7 @@ def _complete_topic(
 def commands(topic: tuple[str, ...], as_markdown: bool) -> None:
     """List all commands, or explain one.
 
-    TOPIC is the name of a command, or "conditions".
+    TOPIC is the name of a command, "conditions", or "rules" for those that can be broken.
     """
     from raftviz.commands import help_text, is_topic, markdown
 
@@ -335,8 +335,17 @@ def watch(context: click.Context, lab: str | None) -> None:
     context.exit(_open(lab, watching=True))
 
 
+def _complete_command(
+    context: click.Context, parameter: click.Parameter, begun: str
+) -> list[CompletionItem]:
+    from raftviz.commands import complete_word
+
+    typed = context.params.get(parameter.name or "") or ()
+    return [CompletionItem(word) for word in complete_word(typed, begun)]
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("command", nargs=-1, required=True)
+@click.argument("command", nargs=-1, required=True, shell_complete=_complete_command)
 @_lab_option
 @click.pass_context
 def do(context: click.Context, command: tuple[str, ...], lab: str | None) -> None:

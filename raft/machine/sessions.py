@@ -158,6 +158,8 @@ _snapshots = RecordCodec(load_schema("sessions").SessionsSnapshot, _Snapshot)
 
 _HEAD = struct.Struct("<8sBQQQ")
 """MARK, kind, session, sequence, first unanswered; a command follows, if it is to be performed."""
+_HEAD_SIZE = _HEAD.size
+_unpack = struct.Struct("<8xBQQQ").unpack_from
 _NUMBER = struct.Struct("<Q")
 _OPEN, _KEEP, _CLOSE, _PERFORM = range(4)
 _OPENED, _KEPT, _CLOSED, _PERFORMED, _UNKNOWN, _FORGOTTEN, _MALFORMED = range(7)
@@ -193,12 +195,12 @@ def encode_request(request: SessionRequest) -> bytes:
 
 def decode_request(command: bytes) -> SessionRequest:
     """Return the request that a command is. Raises DecodeError."""
-    if len(command) < _HEAD.size or not command.startswith(MARK):
+    if len(command) < _HEAD_SIZE or not command.startswith(MARK):
         raise DecodeError("not a session's request")
-    _, kind, session, sequence, first_unanswered = _HEAD.unpack_from(command)
+    kind, session, sequence, first_unanswered = _unpack(command)
     if kind == _PERFORM:
-        return Perform(session, sequence, first_unanswered, command[_HEAD.size :])
-    if len(command) == _HEAD.size and sequence == first_unanswered == 0:
+        return Perform(session, sequence, first_unanswered, command[_HEAD_SIZE:])
+    if len(command) == _HEAD_SIZE and sequence == first_unanswered == 0:
         if kind == _OPEN and session == 0:
             return OpenSession()
         if kind == _KEEP:

@@ -89,6 +89,11 @@ class PeerLink:
             asyncio.get_running_loop().call_soon(self._pump)
         return True
 
+    def flush(self) -> None:
+        """Write what waits now, and not when the loop comes round."""
+        if self._queue:
+            self._pump()
+
     def wake(self) -> None:
         """Try again now: the peer gave a sign of life."""
         if self._connection is None:

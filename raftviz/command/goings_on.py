@@ -10,7 +10,7 @@ from raftviz.command.spec import CommandSpec, Takes
 from raftviz.command.text import Reader, ReadingError, format_duration
 
 MAX_LOAD, MAX_CLIENTS, MAX_KEYS, MAX_SESSIONS = 5000.0, 500, 10_000, 50
-MAX_SIZE = 65536
+MAX_SIZE = 16384
 CHAOS_EVERY = 2.0
 """Seconds of the cluster's time between two faults unless it is said."""
 MAX_SEED = 999_999_999

@@ -44,6 +44,9 @@ from raftviz.model.link_rules import CLIENT, LinkId, LinkRules
 SPARE_PASSAGES = 64
 """Connections that may be open beside two for each link: one more while a server restarts."""
 
+PACE = frozenset(("delay", "jitter", "distribution", "bandwidth"))
+"""The rules that say when messages arrive."""
+
 
 class Fabric:
     """All links of a lab, and the connections beneath them.
@@ -174,11 +177,12 @@ class Fabric:
         Returns whether that changed anything. A link that loses everything loses what is on it
         at that moment, one that stalls or holds lets it wait; a shorter delay is its own, too.
         """
-        return self._apply(link, self.links[link].change(kind, **changes))
+        paced = not PACE.isdisjoint(changes)
+        return self._apply(link, self.links[link].change(kind, **changes), paced=paced)
 
     def heal(self, link: LinkId, kind: str = "") -> bool:
         """Make a link normal; what waits on it goes on. Returns whether that changed anything."""
-        return self._apply(link, self.links[link].heal(kind))
+        return self._apply(link, self.links[link].heal(kind), paced=True)
 
     def set_normal(self, rules: LinkRules) -> None:
         """Let this be how links between servers are when nothing is wrong, and are now."""
@@ -187,18 +191,21 @@ class Fabric:
             self.links[link].normal = rules
             self.rule(link, delay=rules.delay, jitter=rules.jitter, distribution=rules.distribution)
 
-    def _apply(self, link: LinkId, changed: bool) -> bool:
+    def _apply(self, link: LinkId, changed: bool, *, paced: bool) -> bool:
+        """Tell of changed rules and let them hold; ``paced``: the link may be faster now."""
         if changed:
             rules = self.links[link]
             self._tell(link_changed(*link, rules.rules))
             for kind, own in sorted(rules.by_kind.items()):
                 self._tell(link_changed(*link, own, kind))
             self._judge_again(link)
+            if paced:
+                self._hasten(link)
         return changed
 
     def _judge_again(self, link: LinkId) -> None:
         """Let new rules hold for what is on a link already."""
-        rules, now = self.links[link], self._clock.now()
+        rules = self.links[link]
         if rules.rules.reset:
             self._break(link)
         for flight in self.on(link):
@@ -209,9 +216,17 @@ class Fabric:
                 self.traffic.hold(flight)
             elif flight.held and not flight.by_hand:
                 self.traffic.release(flight)
-            elif not flight.held and flight.due > (latest := now + own.delay + own.jitter):
+
+    def _hasten(self, link: LinkId) -> None:
+        """Let what is on a link arrive no later than what is sent now; it stays in order."""
+        rules, now = self.links[link], self._clock.now()
+        for flight in self.on(link):
+            own = rules.of(flight.kind)
+            latest = now + own.delay + own.jitter
+            if not flight.held and not own.bandwidth and flight.due > latest:
                 self.traffic.reschedule(flight, latest)
-        rules.hasten(now + rules.rules.delay + rules.rules.jitter)
+        if not rules.rules.bandwidth:
+            rules.hasten(now + rules.rules.delay + rules.rules.jitter)
 
     def on(self, link: LinkId) -> list[Flight]:
         """Return the messages on a link, in the order in which they were sent."""
@@ -256,7 +271,10 @@ class Fabric:
         On a link without rules it takes no time, not even a frozen clock's.
         """
         src, dst = (passage.dst, CLIENT) if back else (CLIENT, passage.dst)
-        link = self.links[src, dst]
+        link = self.links.get((src, dst))
+        if link is None:  # the server has just left
+            passage.forget(raw, back=back)
+            return
         if link.is_normal and not self.on((src, dst)):
             passage.deliver(raw, back=back)
             passage.forget(raw, back=back)
@@ -312,7 +330,8 @@ class Fabric:
         """Return where the server's process listens, None if it cannot be reached."""
         address = self._addresses.get(passage.dst)
         found = None if address is None else await asyncio.shield(address)
-        broken = any(self.links[link].rules.reset for link in passage.links)
+        links = [self.links.get(link) for link in passage.links]
+        broken = any(link is None or link.rules.reset for link in links)
         return None if broken else found
 
     def linked(self) -> None:

@@ -39,7 +39,7 @@ class OnMachines:
                 await self._cluster.cut_power(chosen)
                 return f"the power of {names(chosen)} was cut"
             case cmd.Disk(servers, fault):
-                return self._disk(servers, fault)
+                return await self._disk(servers, fault)
             case cmd.Clock(servers, factor):
                 chosen = fit(servers, self._parts.view, lambda server: None)
                 for server in chosen:
@@ -47,7 +47,7 @@ class OnMachines:
                 how = "as fast as" if factor == 1 else f"{factor:g} times as fast as"
                 return f"the clock of {names(chosen)} runs {how} the cluster's from now on"
 
-    def _disk(self, servers: cmd.Servers, fault: DiskFault | cmd.Slow | cmd.Flip) -> str:
+    async def _disk(self, servers: cmd.Servers, fault: DiskFault | cmd.Slow | cmd.Flip) -> str:
         match fault:
             case DiskFault.WIPE:
                 return self._damage(servers, damage.wipe, f"; {AMNESIA}")
@@ -55,13 +55,15 @@ class OnMachines:
                 file = damage.File(name)
                 return self._damage(servers, lambda path: damage.flip(path, file, offset))
             case cmd.Slow(delay):
-                return self._rig(servers, lambda disk: replace(disk, delay=delay))
-        return self._rig(servers, lambda disk: _with(disk, fault))
+                return await self._rig(servers, lambda disk: replace(disk, delay=delay))
+        return await self._rig(servers, lambda disk: _with(disk, fault))
 
-    def _rig(self, servers: cmd.Servers, change: _Change) -> str:
+    async def _rig(self, servers: cmd.Servers, change: _Change) -> str:
         chosen = fit(servers, self._parts.view, self._cluster.paused_objection)
         for server in chosen:
             self._cluster.rig_disk(change(self._cluster.machine(server).disk))
+        # What is stored from here on must find the disk so; another connection may bring it.
+        await self._cluster.digest()
         return f"the disk of {names(chosen)} {disk_text(self._cluster.machine(chosen[0]).disk)}"
 
     def _damage(self, servers: cmd.Servers, harm: _Harm, warning: str = "") -> str:

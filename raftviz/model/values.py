@@ -20,6 +20,8 @@ NAMES = {
     "leaders": "how many live servers take themselves for the leader",
     "term": "the highest term of any server",
     "commit": "the highest commitIndex of any live server",
+    "voters": "the ids of those who may vote, as a list",
+    "learners": "the ids of those who get the log without a vote",
     "alive": "how many servers have a process (a paused one counts)",
     "time": "the cluster's time in seconds, as 1.5",
     "rate": "how fast that time runs, as 0.05; 0.0 is frozen",
@@ -44,6 +46,8 @@ SERVER_FIELDS = {
     "kv": 'what its state machine holds, as a map: s1.kv.x, or s1.kv["x"]',
     "votes": "the ids of those whose votes it has",
     "timer": "the seconds until its timer fires, as 0.2",
+    "clock": "how fast its clock runs beside the cluster's, as 1.0",
+    "broken": 'the rules that it breaks on purpose, as ["vote-twice"]',
 }
 OPERATION_FIELDS = {
     "id": "its number",
@@ -97,6 +101,8 @@ def server_values(server: ServerView, view: ClusterView) -> dict[str, Any]:
         "kv": {_text(key): _text(value) for key, value in server.kv.items()},
         "votes": list(server.granted),
         "timer": max(server.timer_deadline - view.time, 0.0) if armed else 0.0,
+        "clock": server.clock,
+        "broken": list(server.broken),
     }
 
 
@@ -145,6 +151,8 @@ VALUES: dict[str, Callable[[ClusterView], Any]] = {
     "leaders": _leaders,
     "term": lambda view: view.term,
     "commit": lambda view: view.commit_index,
+    "voters": lambda view: list(view.configuration.voters),
+    "learners": lambda view: list(view.configuration.learners),
     "alive": lambda view: sum(server.alive for server in view.servers.values()),
     "time": lambda view: view.time,
     "rate": lambda view: view.clock.rate,

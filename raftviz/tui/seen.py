@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from raft.core.events import CommitAdvanced
 from raft.core.messages import ServerId, Term
 from raft.frames import ServerState
+from raftviz import commands
 from raftviz.lab.api import Answer
 from raftviz.model.events import Event, LabStarted, Warned
 from raftviz.model.invariants import Invariants
@@ -137,6 +138,11 @@ class Seen:
     def selected_server(self) -> ServerView | None:
         """What is known of the selected server."""
         return self.view.servers.get(self.selected) if self.selected else None
+
+    def completions(self, text: str) -> list[str]:
+        """Return what a begun command may become, with the servers and messages there are."""
+        servers = tuple(self.view.servers) or commands.DEFAULT_SERVERS
+        return commands.complete(text, servers, tuple(self.view.flights))
 
     @property
     def starting(self) -> bool:

@@ -41,7 +41,7 @@ class Stage:
         self.feed = Feed(seen, id="feed")
         self.lesson = _lesson_panel(seen, lesson) if lesson else None
         self.hint = Hint(seen, id="hint")
-        self.line = CommandLine(id="line")
+        self.line = CommandLine(seen.completions, id="line")
         self.too_small = TooSmall(seen, id="too-small")
         self._panels: list[Panel | LessonPanel] = [
             Header(seen, id="header"),

@@ -11,7 +11,6 @@ take turns, so that whatever else the machine does hits all of them.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import re
@@ -27,7 +26,7 @@ import psutil
 
 from tests.bench.cluster import free_ports, running, seconds_used
 from tests.bench.machine import describe
-from tests.bench.throughput import measure, writes
+from tests.bench.throughput import measure, run_on_fastest_loop, writes
 
 ROW = "{:12}{:>8}{:>10}{:>10}{:>14}"
 
@@ -170,7 +169,7 @@ def main() -> None:
     best: dict[str, dict[int, float]] = {"raft": {}, "PySyncObj": {}}
     for _ in range(options.rounds):
         rates = {
-            "raft": asyncio.run(ours(windows, options.seconds, options.directory)),
+            "raft": run_on_fastest_loop(ours(windows, options.seconds, options.directory)),
             "PySyncObj": theirs(windows, options.seconds),
         }
         for system, by_window in rates.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.bench.cluster import Cluster, running, seconds_used
 from tests.bench.machine import describe
-from tests.bench.throughput import drive, writes
+from tests.bench.throughput import drive, run_on_fastest_loop, writes
 
 WINDOW = 1000
 LOOKS = 20
@@ -65,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     print(describe())
     with running(3, options.directory) as cluster:
-        asyncio.run(run(options, cluster))
+        run_on_fastest_loop(run(options, cluster))
 
 
 if __name__ == "__main__":

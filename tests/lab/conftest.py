@@ -4,6 +4,7 @@ import asyncio
 
 import psutil
 import pytest
+import pytest_asyncio
 
 from raftviz.lab.api import LabClient, LabOptions
 from raftviz.model.view import ClusterView
@@ -105,3 +106,33 @@ async def start_lab():
     yield start
     for lab in labs:
         await lab.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_lab():
+    """A laboratory of three for all tests of a module; they use it through ``orderly``."""
+    lab = WatchedLab(await LabClient.spawn(LabOptions(seed=1, servers=3)))
+    yield lab
+    await lab.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def orderly(shared_lab):
+    """The module's laboratory with everything in order again, and nothing told yet.
+
+    A test that uses it runs in the module's loop: ``pytest.mark.asyncio(loop_scope="module")``.
+    """
+    lab = shared_lab
+    await lab.until(lambda view: view.servers)
+    for server in list(lab.view.servers.values()):
+        if server.paused:
+            await lab.do(f"resume {server.id}")
+        if not server.alive:
+            await lab.do(f"restart {server.id}")
+    if lab.view.broken:
+        await lab.do("mend")
+    for command in ("rate 1", "heal all", "disk all ok", "clock all ok"):
+        await lab.do(command)
+    await lab.leader()
+    lab.events.clear()
+    return lab

@@ -10,15 +10,12 @@ from raftviz.model.events import RuleBroken, RuleMended
 from raftviz.model.invariants import Invariants
 from raftviz.model.view import ClusterView
 
-
-@pytest.fixture
-async def lab(start_lab):
-    lab = await start_lab(seed=1, servers=3)
-    await lab.leader()
-    return lab
+shared = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_a_broken_rule_is_a_restart_in_place_with_the_data_kept(lab):
+@shared
+async def test_a_broken_rule_is_a_restart_in_place_with_the_data_kept(orderly):
+    lab = orderly
     await lab.do("put x 1")
     pids = {server.id: server.pid for server in lab.view.servers.values()}
     answer = await lab.do("break vote-twice in 2,3")
@@ -32,7 +29,9 @@ async def test_a_broken_rule_is_a_restart_in_place_with_the_data_kept(lab):
     assert "break the same rule" in await lab.refused("break repeated-vote-refused in 2")
 
 
-async def test_whoever_attaches_later_hears_of_it(lab):
+@shared
+async def test_whoever_attaches_later_hears_of_it(orderly):
+    lab = orderly
     await lab.do("break vote-twice in 2")
     other = await LabClient.attach(lab.client.socket)
     view = ClusterView()
@@ -42,7 +41,9 @@ async def test_whoever_attaches_later_hears_of_it(lab):
     await other.close()
 
 
-async def test_a_restart_does_not_mend_it_and_mend_does(lab):
+@shared
+async def test_a_restart_does_not_mend_it_and_mend_does(orderly):
+    lab = orderly
     await lab.do("break vote-twice in 2")
     await lab.do("break gaps-accepted in 2")
     await lab.do("kill 2")
@@ -58,7 +59,9 @@ async def test_a_restart_does_not_mend_it_and_mend_does(lab):
     assert "S2 keeps vote-twice" in await lab.refused("mend vote-twice in 2")
 
 
-async def test_a_dead_server_breaks_it_from_its_next_start_on(lab):
+@shared
+async def test_a_dead_server_breaks_it_from_its_next_start_on(orderly):
+    lab = orderly
     await lab.do("kill 2")
     await lab.do("break vote-twice in 2")
     assert not lab.view.servers[2].alive

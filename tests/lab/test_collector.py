@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 import pytest
@@ -114,4 +115,5 @@ async def test_a_server_that_tells_more_than_can_be_heard_is_reported_once(obser
     async with asyncio.timeout(20):
         while stream.view.term < 4:
             await asyncio.sleep(0)
-    assert warnings == ["S1 tells more than can be heard: 5 s wait unheard"]
+    (warning,) = warnings
+    assert re.fullmatch(r"S1 tells more than can be heard: \d+ s wait unheard", warning)

@@ -120,7 +120,7 @@ def test_options_survive_their_way_to_the_laboratory():
     "wrong",
     [
         {"servers": 0},
-        {"servers": 10},
+        {"servers": 26},
         {"rate": -1},
         {"rate": 11},
         {"delay": -0.1},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import pytest_asyncio
 
 from raftviz.lab.load import percentile
 from raftviz.model.events import (
@@ -14,12 +15,16 @@ from raftviz.model.events import (
     Outcome,
 )
 
+shared = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
-async def lab(start_lab):
-    lab = await start_lab(seed=1, servers=3)
-    await lab.leader()
-    return lab
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def lab(orderly):
+    """A laboratory in order, in which no clients work before or after the test."""
+    yield orderly
+    await orderly.ask("thaw")
+    await orderly.ask("load off")
+    orderly.events.clear()
 
 
 def test_percentiles_are_values_that_were_measured():
@@ -29,6 +34,7 @@ def test_percentiles_are_values_that_were_measured():
     assert [percentile(hundred, share) for share in (50, 90, 99)] == [50, 90, 99]
 
 
+@shared
 async def test_a_load_at_a_rate_is_measured_and_every_operation_is_told(lab):
     await lab.do("load 100/s put 70% get 30% keys 3")
     assert lab.view.load == "load 100/s put 70% get 30% keys 3"
@@ -48,6 +54,7 @@ async def test_a_load_at_a_rate_is_measured_and_every_operation_is_told(lab):
     assert all(what.outcome is Outcome.OK for what in lab.told(OperationReturned))
 
 
+@shared
 async def test_clients_in_turn_have_one_operation_each_under_way(lab):
     await lab.do("load 4 clients sessions 2")
     await lab.until(lambda view: view.measured is not None and view.measured.ok > 20)
@@ -62,6 +69,7 @@ async def test_clients_in_turn_have_one_operation_each_under_way(lab):
     assert most == 4
 
 
+@shared
 async def test_a_new_load_takes_the_place_of_the_old_one(lab):
     await lab.do("load 50/s")
     await lab.do("load 2 clients")
@@ -71,6 +79,7 @@ async def test_a_new_load_takes_the_place_of_the_old_one(lab):
     assert second == lab.view.load == "load 2 clients put 50% get 50% keys 10"
 
 
+@shared
 async def test_nothing_begins_and_nothing_is_measured_while_time_stands_still(lab):
     await lab.do("load 200/s")
     await lab.until(lambda view: view.measured is not None)

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.cases import few
+
 OWNER = Path(__file__).parent / "owner.py"
 SECONDS = 5.0
 """Real seconds within which nothing may be left: this much is promised."""
@@ -82,7 +84,7 @@ async def test_when_the_owner_is_killed_everything_ends(tmp_path, state):
     assert list(tmp_path.iterdir()) == [], "the run's directory is gone, too"
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", few(STATES, 3))
 async def test_when_the_lab_is_killed_its_servers_end(tmp_path, state):
     run = await Run.start(tmp_path, STATES[state])
     await run.ready()
@@ -101,7 +103,7 @@ async def test_a_signal_ends_the_lab_and_all_that_is_in_it(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("moment", range(10))
+@pytest.mark.parametrize("moment", few(range(10), 3))
 async def test_the_owner_may_be_killed_at_any_moment_of_the_start(tmp_path, moment):
     random_moment = random.Random(moment).uniform(0.0, 1.5)
     run = await Run.start(tmp_path)

@@ -8,7 +8,7 @@ from raftviz.cli import main
 from raftviz.commands import Expect
 from raftviz.script import options, read_script
 
-LONG = {"one-way-link", "partitioned-leader", "three-times-three"}
+LONG = {"full-disk", "one-way-link", "partitioned-leader", "three-times-three"}
 """What they show is shown in shorter tests, too."""
 
 

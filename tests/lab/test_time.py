@@ -106,7 +106,7 @@ async def test_every_server_and_the_lab_read_the_same_time_off_the_machines_cloc
                 min(abs(event.virtual_time - _time_by(one, event)) / one.rate for one in known)
             )
     assert {source for source, _ in off} == set(lab.view.servers)
-    assert {setting for _, setting in off} >= {1, 2, 3}
+    assert {setting for _, setting in off} >= {1, 2, 4}, "those under which something was written"
     # Between the two clocks' readings for one event the processor may have been another's.
     assert max(min(some) for some in off.values() if len(some) > 2) <= TOLERANCE
 

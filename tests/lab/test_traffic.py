@@ -133,6 +133,19 @@ async def test_rules_of_one_direction_leave_the_other_alone(net, ends):
     assert (await one.take()).term == 3
 
 
+async def test_only_a_faster_link_hastens_what_is_on_it(net, ends):
+    caller, _ = ends
+    net.fabric.rule(LINK, bandwidth=10.0)
+    await send(net, caller, 1, 2)
+    slow = [flight.due for flight in net.fabric.traffic.flights.values()]
+    assert min(slow) > 1.0
+    net.fabric.rule(LINK, loss=0.5)
+    net.fabric.rule(LINK, delay=0.005)
+    assert [flight.due for flight in net.fabric.traffic.flights.values()] == slow
+    net.fabric.rule(LINK, bandwidth=0.0)
+    assert [flight.due for flight in net.fabric.traffic.flights.values()] == [0.005, 0.005]
+
+
 # --- Hands -----------------------------------------------------------------------------------
 
 

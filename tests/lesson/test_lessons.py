@@ -50,6 +50,7 @@ async def test_a_lesson_is_played_to_its_end(name: str) -> None:
         assert run.done == set(range(len(run.lesson.steps)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", lesson.names())
 async def test_any_step_can_follow_any_other(name: str) -> None:
     """Each step is left as its scene made it: servers dead or paused, links cut, time frozen."""

@@ -365,10 +365,16 @@ async def test_reads_through_any_server_miss_no_write_while_the_leader_dies(
         assert isinstance(result, asyncio.CancelledError), repr(result)
 
 
+async def follows(cluster: RealCluster, server: ServerId, leader: ServerId) -> Status | None:
+    status = await cluster.status(server)
+    return status if status is not None and status.leader == leader else None
+
+
 async def test_a_lease_is_the_leaders_and_stale_is_anybodys(cluster: RealCluster) -> None:
     await cluster.put(b"x", b"1")
     leader = (await cluster.leader()).server
     follower = others(cluster, leader)[0]
+    await eventually(lambda: follows(cluster, follower, leader), "a follower that knows its leader")
     assert await value_at(cluster, leader, Consistency.LEASE) == b"1"
     with pytest.raises(NotLeaderError) as refused:
         await value_at(cluster, follower, Consistency.LEASE)

@@ -812,6 +812,18 @@ class TestPeerLink:
         await site.until(lambda: len(site.messages) == 10)
         assert pieces == [[encode(HEARTBEAT)] * 10]
 
+    async def test_what_is_flushed_is_written_at_once(self, site, link, monkeypatch):
+        two = link(site)
+        await until_connected(two)
+        written = []
+        monkeypatch.setattr(two._connection, "write", written.extend)
+        two.send(HEARTBEAT)
+        assert written == []
+        two.flush()
+        assert written == [encode(HEARTBEAT)]
+        two.flush()
+        assert len(written) == 1
+
     async def test_what_waits_for_a_connection_is_not_counted_as_sent(self, site, link):
         two = link(site)
         assert two.send(HEARTBEAT)

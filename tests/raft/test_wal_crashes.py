@@ -24,6 +24,7 @@ from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
 from raft.storage import MemoryStore, Recovered, StorageDamaged, StorageError, StorageFull, Wal
 from raft.storage.checksums import flip
 from raft.storage.log_file import used_bytes
+from raft.storage.reading import numbers
 from raft.testing.disk import Fate, PowerCut, SimulatedDisk
 from raft.testing.store_mutants import STORE_MUTANTS
 
@@ -347,10 +348,13 @@ def check_cuts(seeds: Iterator[int], step: int) -> int:
                     found = recover(cut, Wal)
                 except StorageDamaged:
                     continue
-                newest = max(name for name in files if name.name.startswith("log-"))
-                assert found.hard_state == whole.hard_state
-                if path != newest:
-                    assert found == whole, f"seed {seed}, {path} cut at {length}"
+                what = f"seed {seed}, {path} cut at {length}"
+                if found.hard_state.recovering:
+                    assert found.hard_state == recovering.begin(whole.hard_state), what
+                    continue
+                assert found.hard_state == whole.hard_state, what
+                if path.name != f"log-{max(numbers([path.name for path in files], 'log-'))}":
+                    assert found == whole, what
     return cuts
 
 
@@ -480,7 +484,7 @@ def test_very_many_full_disks() -> None:
 
 @pytest.mark.slow
 def test_files_that_end_at_every_byte() -> None:
-    assert check_cuts(iter(range(1_000_000, 1_000_010)), step=1) > 50_000
+    assert check_cuts(iter(range(1_000_000, 1_000_006)), step=1) > 50_000
 
 
 # --- Do these tests notice? ------------------------------------------------------------------

@@ -275,6 +275,10 @@ def test_a_shell_can_complete_raftviz(shell: str) -> None:
         ("raftviz commands partition ", set()),
         ("raftviz lesson elec", {"elections"}),
         ("raftviz completion ", {"bash", "zsh", "fish"}),
+        ("raftviz do part", {"partition"}),
+        ("raftviz do kill lead", {"leader"}),
+        ("raftviz do loss 1 -> 2 5", {"50%"}),
+        ("raftviz run figure-7", {"figure-7"}),
     ],
 )
 def test_a_shell_completes_words(line: str, words: set[str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from raft.core.events import EntriesAppended, Role, RoleChanged, RoleReason
 from raft.core.messages import Index, ServerId, Term
 from raftviz.headless import FAILED, PASSED, Headless, Transcript
-from raftviz.model.events import ClockChanged, ServerExited, Warned
+from raftviz.model.events import ClockChanged, RuleBroken, RuleMended, ServerExited, Warned
 from raftviz.script import read_script
 from tests.raftviz.fake_lab import FakeLab, Told, cluster, entries, server_state
 
@@ -61,6 +61,29 @@ async def test_an_answer_of_several_lines_is_shown_line_by_line() -> None:
     play.lab.react("links", answer="S1 → S2  all: cut\nevery other link: 10 ms")
     assert await play.run() == PASSED
     assert play.rows[:3] == ["line 1  links", "  S1 → S2  all: cut", "  every other link: 10 ms"]
+
+
+async def test_every_line_says_that_a_rule_is_broken_on_purpose_as_long_as_it_is() -> None:
+    play = Play("break vote-twice in 2\nput x 1\nmend\nput x 2\nbreak gaps-accepted in 3")
+    play.lab.react("break vote-twice in 2", RuleBroken(ServerId(2), "vote-twice"))
+    play.lab.react("mend", RuleMended(ServerId(2), "vote-twice"))
+    play.lab.react("break gaps-accepted in 3", RuleBroken(ServerId(3), "gaps-accepted"))
+    assert await play.run() == PASSED
+    assert [row for row in play.rows if "line" in row] == [
+        "!broken! line 1  break vote-twice in 2  →  done",
+        "!broken! line 2  put x 1  →  done",
+        "line 3  mend  →  done",
+        "line 4  put x 2  →  done",
+        "!broken! line 5  break gaps-accepted in 3  →  done",
+    ]
+    assert "S2 breaks a rule of Raft on purpose from here on: vote-twice" in play.rows[0]
+    assert play.rows[-1].endswith(" · BROKEN ON PURPOSE: gaps-accepted in S3")
+    lines = [json.loads(line) for line in play.events.getvalue().splitlines()]
+    broken = [line.get("broken") for line in lines if line["event"]["type"] == "CommandGiven"]
+    assert broken == [
+        *({"S2": ["vote-twice"]}, {"S2": ["vote-twice"]}, None, None),
+        {"S3": ["gaps-accepted"]},
+    ]
 
 
 async def test_an_expectation_sees_what_the_command_before_it_caused() -> None:

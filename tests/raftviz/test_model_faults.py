@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from raft.core.events import TimerArmed, TimerKind
-from raft.core.messages import ServerId
+from raft.core.events import ConfigurationChanged, TimerArmed, TimerKind
+from raft.core.messages import Index, ServerId
 from raftviz.model import events as ev
 from raftviz.model.as_json import event_json
+from raftviz.model.conditions import Condition
 from raftviz.model.fault_words import broken_text, disk_mark
 from raftviz.model.view import ClusterView, LinkView
 from raftviz.model.words import describe, noteworthy
@@ -162,3 +163,21 @@ def test_every_line_of_json_says_that_rules_are_broken() -> None:
     assert "broken" not in json.loads(event_json(event))
     line = json.loads(event_json(event, {S2: ("vote-twice",), S3: ("gaps-accepted",)}))
     assert line["broken"] == {"S2": ["vote-twice"], "S3": ["gaps-accepted"]}
+
+
+def test_conditions_see_members_clocks_and_what_is_broken() -> None:
+    members = ConfigurationChanged(Index(9), (S2, S3), (), (S6,))
+    view = folded(
+        *cluster(3, leader=2, term=1),
+        ev.ServerAdded(S6),
+        (2, members),
+        ev.RuleBroken(S3, "vote-twice"),
+        ev.ServerClockChanged(S3, 1.5),
+    )
+    for text in (
+        "voters == [2, 3]",
+        "learners == [6]",
+        "s3.broken == ['vote-twice']",
+        "s3.clock == 1.5 && s2.clock == 1.0",
+    ):
+        assert Condition(text).holds(view), text

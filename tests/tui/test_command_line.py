@@ -10,7 +10,7 @@ from raftviz import commands
 from raftviz.commands import Scope
 from raftviz.tui.explorer import Explorer
 from tests.tui.harness import NARROW, explorer, lab_of, show, text_of
-from tests.tui.scenes import replication
+from tests.tui.scenes import frozen, replication
 
 NAMES = {
     ":": "colon",
@@ -118,6 +118,20 @@ async def test_a_mistake_is_readable_on_small_screens(size: tuple[int, int]) -> 
         await type_in(pilot, "rate fast", "enter")
         assert "nearest:" in text_of(pilot)
         assert "▼" in text_of(pilot)
+
+
+async def test_completion_knows_the_servers_and_the_messages_that_there_are() -> None:
+    lab = lab_of(frozen())
+    async with explorer(lab) as pilot:
+        await type_in(pilot, "drop ")
+        numbers = [f"#{number}" for number in range(1, 5)]
+        offered = " ".join(text_of(pilot).splitlines()[-5:]).split()
+        assert set(numbers) <= set(offered)
+        await pilot.press("escape")
+        await type_in(pilot, "kill ")
+        offered = text_of(pilot).splitlines()[-3].split()
+        assert "5" in offered
+        assert "6" not in offered
 
 
 async def test_completion_offers_and_takes() -> None:

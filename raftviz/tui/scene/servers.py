@@ -69,7 +69,9 @@ def role_word(server: ServerView) -> str:
     """Return what the server is, in one word; capitals are for what a room must see."""
     if not server.alive:
         return "starting" if server.exit is None else "DEAD"
-    return "PAUSED" if server.paused else ROLE_WORDS[server.role]
+    if server.paused:
+        return "PAUSED"
+    return "learner" if server.id in server.configuration.learners else ROLE_WORDS[server.role]
 
 
 def role_mark(server: ServerView) -> str:
@@ -193,7 +195,7 @@ def _tally(frame: Frame, server: ServerView) -> Line:
     palette = frame.palette
     granted = sum(isinstance(vote, Granted) for vote in server.votes.values())
     refused = len(server.votes) - granted
-    members = len(frame.view.servers)
+    members = len(server.configuration.voters) or len(frame.view.servers)
     waiting = members - granted - refused
     return [
         (YES * granted, palette.good),

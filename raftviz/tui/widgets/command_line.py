@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual import events
 from textual.message import Message
 from textual.suggester import Suggester
@@ -36,14 +38,15 @@ class CommandLine(Input):
             self.text = text
             self.error = error
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, completions: Callable[[str], list[str]], *, id: str) -> None:
         super().__init__(
             id=id,
             compact=True,
             max_length=MAX_LENGTH,
-            suggester=_Completer(),
+            suggester=_Completer(completions),
             select_on_focus=False,
         )
+        self._completions = completions
         self._history: list[str] = []
         self._place = 0
         self._draft = ""
@@ -107,7 +110,7 @@ class CommandLine(Input):
 
     def complete(self) -> None:
         """Take what all completions have in common, or the only one; else the nearest right one."""
-        found = commands.complete(self.value)
+        found = self._completions(self.value)
         if found:
             self.value = _common(found) if _common(found) != self.value else found[0]
         else:
@@ -121,11 +124,12 @@ class CommandLine(Input):
 class _Completer(Suggester):
     """Shows the likeliest completion in grey behind the cursor."""
 
-    def __init__(self) -> None:
+    def __init__(self, completions: Callable[[str], list[str]]) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
+        self._completions = completions
 
     async def get_suggestion(self, value: str) -> str | None:
-        found = commands.complete(value) if value else []
+        found = self._completions(value) if value else []
         return found[0] if found else None
 
 

@@ -68,7 +68,7 @@ class Hint(Panel):
         palette = self.seen.palette
         words = self._text.split()
         spec = next((s for s in commands.TABLE if words and s.name == words[0].lower()), None)
-        found = commands.complete(self._text)[:MAX_COMPLETIONS]
+        found = self.seen.completions(self._text)[:MAX_COMPLETIONS]
         lines: list[list[Span]] = []
         if spec is not None:
             summary = f"  {spec.summary} · for example {spec.example}"
