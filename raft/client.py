@@ -268,7 +268,9 @@ class Raft:
     ) -> Status:
         """Let a server stop holding to a leader that is known to be gone.
 
-        With check-quorum it would vote for nobody else for an election timeout.
+        With check-quorum it would vote for nobody else for an election timeout. The leader must
+        be gone indeed: one that is only cut off, and reads by its lease, counts on that patience,
+        and could answer with what is out of date (thesis §6.4.1).
         """
         return await self._ask(Status, ForgetLeader(), timeout, server)
 

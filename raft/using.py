@@ -253,6 +253,12 @@ def _part(server: ServerId, members: Members) -> str:
 async def _add(raft: Raft, options: Namespace) -> None:
     server, address = options.id, options.address
     members = await raft.members(options.timeout)
+    known = {member.server: member.address for member in members.addresses}.get(server, address)
+    if known != address:
+        raise CannotError(
+            f"server {server} is a member already, at {known}: "
+            "a new server needs a number that none ever had"
+        )
     if server in members.voters:
         print(f"server {server} is a voter already")
     else:
@@ -274,8 +280,11 @@ async def _demote(raft: Raft, options: Namespace) -> None:
 
 
 async def _remove(raft: Raft, options: Namespace) -> None:
+    before = await raft.members(options.timeout)
+    if options.id not in {*before.voters, *before.outgoing, *before.learners}:
+        raise CannotError(f"server {options.id} is no member: there is nothing to remove")
     members = await raft.remove(options.id, options.timeout)
-    print(f"server {options.id} is no member; its process may be stopped")
+    print(f"server {options.id} is not a member any more; its process may be stopped")
     _print_members(members)
 
 

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from raft.core.messages import ServerId
 
+_AT_LEAST_ONE = (
+    "max_append_bytes",
+    "max_inflight_messages",
+    "max_inflight_bytes",
+    "max_uncommitted_bytes",
+    "snapshot_chunk_bytes",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -60,6 +68,11 @@ class Config:
                 f"the shortest election timeout, {self.election_timeout_min} s, "
                 f"is longer than the longest, {self.election_timeout_max} s"
             )
+        for name in _AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.clock_drift < 1:
+            raise ValueError(f"clock_drift is a fraction, from 0 to 1, not {self.clock_drift}")
 
     def timing_warning(self, broadcast_time: float) -> str | None:
         """Say what is wrong with broadcastTime ≪ electionTimeout (§5.6), None if nothing is.

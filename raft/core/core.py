@@ -206,7 +206,11 @@ class Core:
         self._state.arm(TimerKind.ELECTION, now, self._state.timer_interval)
 
     def forget_leader(self) -> None:
-        """Stop holding to a leader that is known to be gone: others may be elected at once."""
+        """Stop holding to a leader that is known to be gone: others may be elected at once.
+
+        It must be gone: one that is only cut off, and reads by its lease, counts on this server's
+        patience, and could read what is out of date (thesis §6.4.1).
+        """
         if self._leadership is None:
             self._state.forget_leader()
 

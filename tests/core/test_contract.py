@@ -27,6 +27,13 @@ def server(term: int = 0, log: tuple[int, ...] = ()) -> Core:
         ({"heartbeat_interval": 0.150}, "more frequent"),
         ({"heartbeat_interval": 0.0}, "more frequent"),
         ({"election_timeout_max": 0.1}, "longer than the longest"),
+        ({"max_append_bytes": 0}, "max_append_bytes must be at least 1, not 0"),
+        ({"max_inflight_messages": 0}, "max_inflight_messages must be at least 1"),
+        ({"max_inflight_bytes": -1}, "max_inflight_bytes must be at least 1, not -1"),
+        ({"max_uncommitted_bytes": 0}, "max_uncommitted_bytes must be at least 1"),
+        ({"snapshot_chunk_bytes": 0}, "snapshot_chunk_bytes must be at least 1"),
+        ({"clock_drift": 2.0}, "a fraction, from 0 to 1, not 2.0"),
+        ({"clock_drift": -0.1}, "a fraction"),
     ],
 )
 def test_a_configuration_that_cannot_work_is_refused_with_the_reason(values, reason):

@@ -200,8 +200,16 @@ async def test_the_command_grows_and_shrinks_a_cluster(cluster: RealCluster) -> 
     assert re.search(r"^1 .* learner ", demoted.out.decode(), re.MULTILINE)
     assert re.search(r"^1 .* voter ", (await cluster.command("promote", "1")).out.decode(), re.M)
     removed = await cluster.command("remove", "2")
-    assert removed.out.decode().startswith("server 2 is no member; its process may be stopped\n")
+    assert removed.out.decode().startswith(
+        "server 2 is not a member any more; its process may be stopped\n"
+    )
     assert not re.search(r"^2 ", removed.out.decode(), re.MULTILINE)
+    again = await cluster.command("remove", "2")
+    assert again.status == 1
+    assert again.err.endswith("server 2 is no member: there is nothing to remove\n")
+    elsewhere = await cluster.command("add", "4", "127.0.0.1:9")
+    assert elsewhere.status == 1
+    assert f"server 4 is a member already, at {address}" in elsewhere.err
     status = (await cluster.command("status")).out.decode()
     assert re.search(rf"^4 +{address} +leader .* 1 3 4$", status, re.MULTILINE), status
     taken = await cluster.command("snapshot", "4")
