@@ -28,6 +28,9 @@ class OnMessages:
 
     async def carry_out(self, command: cmd.MessageCommand) -> str:
         """Do it; return in words what was done. Raises RefusedError."""
+        if self._parts.time.frozen:
+            # What a server has told of it has also sent, but that may not have been read yet.
+            await self._parts.stepper.settle()
         match command:
             case cmd.Deliver(messages):
                 return await self._deliver(self._find(messages))
