@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from raft.core.messages import ServerId
 from raft.printable import printable
@@ -135,7 +136,7 @@ class Supervisor:
         return ServerProcess(server, address, _process=process, _errors=errors)
 
     async def _spawn(self, command: list[str], errors: Path) -> Process:
-        with errors.open("wb") as stderr:
+        with _emptied(errors) as stderr:
             return await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
@@ -182,6 +183,12 @@ async def _read_address(process: Process) -> str:
     if not isinstance(announced, dict) or not isinstance(announced.get("address"), str):
         raise ValueError("its first line does not say where it listens")
     return str(announced["address"])
+
+
+def _emptied(path: Path) -> IO[bytes]:
+    """Empty a file and open it so that what others add to it is not written over."""
+    path.write_bytes(b"")
+    return path.open("ab")
 
 
 def last_words(errors: Path) -> str:
