@@ -6,7 +6,7 @@ import enum
 import re
 from dataclasses import dataclass
 
-from raftviz.command.spec import CommandSpec, Takes, on_servers
+from raftviz.command.spec import CommandSpec, OnServers, Takes, on_servers
 from raftviz.command.text import (
     Reader,
     ReadingError,
@@ -57,13 +57,8 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
-class Power:
+class Power(OnServers):
     """``power 3``: cut the power of a server's machine."""
-
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"power {format_servers(self.servers)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,33 +26,28 @@ class Add:
 
 
 @dataclass(frozen=True, slots=True)
-class Promote:
+class OnMember:
+    """A command that is its name and one server."""
+
+    server: Servers
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()} {format_servers(self.server)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Promote(OnMember):
     """``promote 6``: give a learner a vote."""
 
-    server: Servers
-
-    def __str__(self) -> str:
-        return f"promote {format_servers(self.server)}"
-
 
 @dataclass(frozen=True, slots=True)
-class Demote:
+class Demote(OnMember):
     """``demote 3``: take a server's vote away; it gets the log all the same."""
 
-    server: Servers
-
-    def __str__(self) -> str:
-        return f"demote {format_servers(self.server)}"
-
 
 @dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(OnMember):
     """``remove 3`` · ``remove leader``: out of the cluster, and then end its process."""
-
-    server: Servers
-
-    def __str__(self) -> str:
-        return f"remove {format_servers(self.server)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +62,8 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(OnMember):
     """``transfer 4``: let another server lead."""
-
-    server: Servers
-
-    def __str__(self) -> str:
-        return f"transfer {format_servers(self.server)}"
 
 
 MemberCommand = Add | Promote | Demote | Remove | Replace | Transfer

@@ -23,33 +23,28 @@ Messages = Numbered | Links
 
 
 @dataclass(frozen=True, slots=True)
-class Deliver:
+class OnMessages:
+    """A command that is its name and messages."""
+
+    messages: Messages
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()} {self.messages}"
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver(OnMessages):
     """``deliver #12`` · ``deliver AppendEntries 2 -> 3``: let them arrive now."""
 
-    messages: Messages
-
-    def __str__(self) -> str:
-        return f"deliver {self.messages}"
-
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(OnMessages):
     """``drop #12``: lose them."""
 
-    messages: Messages
-
-    def __str__(self) -> str:
-        return f"drop {self.messages}"
-
 
 @dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(OnMessages):
     """``duplicate #12``: put them on their way once more."""
-
-    messages: Messages
-
-    def __str__(self) -> str:
-        return f"duplicate {self.messages}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +59,13 @@ class Duplication:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(OnMessages):
     """``hold #12`` · ``hold AppendEntries 2 -> 3``: those there, and all that follow, wait."""
-
-    messages: Messages
-
-    def __str__(self) -> str:
-        return f"hold {self.messages}"
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class Release(OnMessages):
     """``release #12`` · ``release AppendEntries 2 -> 3`` · ``release all``."""
-
-    messages: Messages
-
-    def __str__(self) -> str:
-        return f"release {self.messages}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,9 @@ from raft.core.messages import ServerId
 from raftviz.command.spec import (
     CommandSpec,
     Links,
+    OnLinks,
+    OnServers,
+    ShareOfLinks,
     Takes,
     alone,
     everywhere,
@@ -23,7 +26,6 @@ from raftviz.command.text import (
     format_bandwidth,
     format_duration,
     format_servers,
-    format_share,
 )
 from raftviz.model.link_rules import Distribution
 
@@ -35,43 +37,23 @@ _DISTRIBUTIONS = {distribution.name.lower(): distribution for distribution in Di
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(OnLinks):
     """``cut 1 -> 2`` one way · ``cut 1 2`` both ways: messages on it are lost."""
 
-    links: Links
-
-    def __str__(self) -> str:
-        return f"cut {self.links}"
-
 
 @dataclass(frozen=True, slots=True)
-class Stall:
+class Stall(OnLinks):
     """``stall 1 -> 2``: messages wait until the link is healed, and arrive late."""
 
-    links: Links
-
-    def __str__(self) -> str:
-        return f"stall {self.links}"
-
 
 @dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(OnLinks):
     """``reset 1 2``: break the connection, and let none come about until the link is healed."""
 
-    links: Links
-
-    def __str__(self) -> str:
-        return f"reset {self.links}"
-
 
 @dataclass(frozen=True, slots=True)
-class Heal:
+class Heal(OnLinks):
     """``heal 1 -> 2`` · ``heal 1 2`` · ``heal`` (everything)."""
-
-    links: Links
-
-    def __str__(self) -> str:
-        return f"heal {self.links}"
 
 
 # --- Shapes ------------------------------------------------------------------------------------
@@ -91,13 +73,8 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
-class Isolate:
+class Isolate(OnServers):
     """``isolate leader``: cut every link between a server and the others, both ways."""
-
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"isolate {format_servers(self.servers)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,25 +127,13 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class Loss(ShareOfLinks):
     """``loss all 10%`` · ``loss AppendEntries 2 -> 3 50%``: this share of messages is lost."""
-
-    links: Links
-    share: float
-
-    def __str__(self) -> str:
-        return f"loss {self.links} {format_share(self.share)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Reorder:
+class Reorder(ShareOfLinks):
     """``reorder 1 2 20%``: later messages may overtake this share."""
-
-    links: Links
-    share: float
-
-    def __str__(self) -> str:
-        return f"reorder {self.links} {format_share(self.share)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,68 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftviz.command.spec import CommandSpec, Takes, on_servers
-from raftviz.command.text import Servers, format_servers
+from raftviz.command.spec import CommandSpec, OnServers, Takes, on_servers
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(OnServers):
     """``kill 2`` · ``kill leader``: SIGKILL."""
 
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"kill {format_servers(self.servers)}"
-
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(OnServers):
     """``restart 2`` · ``restart all``: start a dead server again on its own data."""
 
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"restart {format_servers(self.servers)}"
-
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(OnServers):
     """``pause leader``: SIGSTOP."""
 
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"pause {format_servers(self.servers)}"
-
 
 @dataclass(frozen=True, slots=True)
-class Resume:
+class Resume(OnServers):
     """``resume 2``: SIGCONT."""
 
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"resume {format_servers(self.servers)}"
-
 
 @dataclass(frozen=True, slots=True)
-class Timeout:
+class Timeout(OnServers):
     """``timeout 3``: the server starts an election now."""
 
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"timeout {format_servers(self.servers)}"
-
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(OnServers):
     """``stop leader``: SIGTERM; a leader lets another one take over first."""
-
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"stop {format_servers(self.servers)}"
 
 
 ServerCommand = Kill | Stop | Restart | Pause | Resume | Timeout

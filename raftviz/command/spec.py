@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from raftviz.command.text import Reader, ReadingError, Servers, Who, format_link
+from raftviz.command.text import (
+    Reader,
+    ReadingError,
+    Servers,
+    Who,
+    format_link,
+    format_servers,
+    format_share,
+)
 
 Command = TypeVar("Command", covariant=True)
 
@@ -67,6 +75,24 @@ class CommandSpec(Generic[Command]):
         return self.example, *self.more
 
 
+@dataclass(frozen=True, slots=True)
+class OneWord:
+    """A command that is its name."""
+
+    def __str__(self) -> str:
+        return type(self).__name__.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class OnServers:
+    """A command that is its name and servers."""
+
+    servers: Servers
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()} {format_servers(self.servers)}"
+
+
 def on_servers(kind: Callable[[Servers], Command]) -> Callable[[Reader], Command]:
     """Read a command that names servers and nothing else."""
     return lambda reader: kind(reader.servers())
@@ -96,6 +122,27 @@ class Links:
     def everywhere(self) -> bool:
         """All links are meant."""
         return self.a is Who.ALL and self.b is Who.ALL and self.both_ways
+
+
+@dataclass(frozen=True, slots=True)
+class OnLinks:
+    """A command that is its name and links."""
+
+    links: Links
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()} {self.links}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShareOfLinks:
+    """A command that is its name, links, and a share of the messages there."""
+
+    links: Links
+    share: float
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()} {self.links} {format_share(self.share)}"
 
 
 def everywhere(kind: str = "") -> Links:

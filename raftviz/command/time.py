@@ -6,7 +6,7 @@ import enum
 import re
 from dataclasses import dataclass
 
-from raftviz.command.spec import CommandSpec, Takes, alone, on_servers
+from raftviz.command.spec import CommandSpec, OneWord, OnServers, Takes, alone, on_servers
 from raftviz.command.text import Reader, Servers, format_duration, format_rate, format_servers
 
 MAX_STEPS = 1000
@@ -26,19 +26,13 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
-class Freeze:
+class Freeze(OneWord):
     """``freeze``: time stands still; nothing arrives, no timer fires."""
-
-    def __str__(self) -> str:
-        return "freeze"
 
 
 @dataclass(frozen=True, slots=True)
-class Thaw:
+class Thaw(OneWord):
     """``thaw``: time runs again at the rate it had before it was frozen."""
-
-    def __str__(self) -> str:
-        return "thaw"
 
 
 class Due(enum.Enum):
@@ -104,13 +98,8 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Fire:
+class Fire(OnServers):
     """``fire 3``: let a server's timer run out now, for an election or for a heartbeat."""
-
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"fire {format_servers(self.servers)}"
 
 
 TimeCommand = Rate | Freeze | Thaw | Step | StepUntil | Advance | Run | Fire

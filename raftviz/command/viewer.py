@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raftviz.command.spec import CommandSpec, Scope, Takes, alone
-from raftviz.command.text import Reader, Servers, format_servers
+from raftviz.command.spec import CommandSpec, OneWord, OnServers, Scope, Takes, alone
+from raftviz.command.text import Reader
 
 
 @dataclass(frozen=True, slots=True)
-class Select:
+class Select(OnServers):
     """``select 2``: the server whose state is shown."""
-
-    servers: Servers
-
-    def __str__(self) -> str:
-        return f"select {format_servers(self.servers)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +24,8 @@ class Help:
 
 
 @dataclass(frozen=True, slots=True)
-class Quit:
+class Quit(OneWord):
     """``quit``: stop all servers and leave."""
-
-    def __str__(self) -> str:
-        return "quit"
 
 
 ViewerCommand = Select | Help | Quit
