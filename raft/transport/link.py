@@ -109,9 +109,11 @@ class PeerLink:
             except (OSError, HandshakeError) as error:
                 reason = str(error)
                 backoff = min(2 * backoff, BACKOFF_MAX)
-            self._opening = False
-            self._queue.clear()
-            self._queue_size = 0
+            finally:
+                # Also when the link is closed: from now on nobody would take them.
+                self._opening = False
+                self._queue.clear()
+                self._queue_size = 0
             if reason != complaint:
                 _log.info("link to server %s: %s", self._dst, reason)
                 complaint = reason

@@ -239,6 +239,8 @@ def test_a_leader_of_an_older_term_may_lack_what_was_committed_after_it() -> Non
     network = promises()
     network.install(3, HardState(1), ())
     happens(network, 3, RoleChanged(Role.LEADER, 0, Why.WON_ELECTION))
+    with pytest.raises(SafetyViolation, match="Election Safety: S3 and S2 both lead term 0"):
+        happens(network, 2, RoleChanged(Role.LEADER, 0, Why.WON_ELECTION))
 
 
 def test_state_machine_safety_of_what_is_committed() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,3 +24,13 @@ async def cluster(tmp_path: Path) -> AsyncIterator[RealCluster]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a client give up a server quickly."""
     monkeypatch.setattr(asking, "PATIENCE", 0.05)
+
+
+@pytest.fixture
+async def cleanup() -> AsyncIterator[contextlib.AsyncExitStack]:
+    """Take what is to be closed; at the end of the test all of it is, and every task over."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield stack
+    # Closing takes one more turn of the loop, and every transport says when it is closed.
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(0)

@@ -460,3 +460,5 @@ async def test_a_network_too_slow_for_the_timeouts_is_warned_of(
         async with asyncio.timeout(PATIENCE):
             while "are too short for a broadcast time of" not in caplog.text:
                 await cluster[leader].propose(b"x", PATIENCE)
+    warnings = {record.name for record in caplog.records if "are too short for" in record.message}
+    assert warnings == {"raft.server"}

@@ -506,11 +506,14 @@ async def test_a_leader_that_leaves_hands_over_and_answers_its_clients_first() -
 
 async def test_a_leader_leaves_when_nobody_takes_over_all_the_same() -> None:
     async with small() as cluster:
-        leader = cluster.leader
-        for follower in cluster.followers:
+        leader, followers = cluster.leader, cluster.followers
+        for follower in followers:
             follower.server.peer_message = lambda message: None  # type: ignore[method-assign]
         leader.server.leave()
+        assert leader.server.core.transferee is not None, "it tries to hand over first"
         await asyncio.wait_for(leader.running, 20)
+        told = [event for follower in followers for event in follower.seen]
+        assert not any(isinstance(e, RoleChanged) and e.role is Role.LEADER for e in told)
 
 
 async def test_told_to_leave_twice_a_server_stops_at_once() -> None:
@@ -573,6 +576,8 @@ async def test_round_trips_that_are_too_long_are_logged(caplog: pytest.LogCaptur
 
         leader.server.peer_message = late  # type: ignore[method-assign]
         await leader.until(lambda: "are too short for a broadcast time of" in caplog.text)
+    (warned,) = {(r.name, r.levelname) for r in caplog.records if "are too short" in r.message}
+    assert warned == ("raft.server", "WARNING")
 
 
 # --- Those who watch -------------------------------------------------------------------------

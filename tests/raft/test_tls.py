@@ -1,7 +1,6 @@
 """Encrypted connections: who may come in by his certificate, and who is told why not."""
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import ssl
@@ -33,7 +32,6 @@ from raft.tls import Tls, TlsError
 from raft.transport import (
     HandshakeError,
     Identity,
-    Listener,
     PeerLink,
     connect,
     format_address,
@@ -43,72 +41,21 @@ from raft.transport.connection import HANDSHAKE_FRAME, MAX_UNSENT
 from raft.transport.listener import MAX_UNPROVEN
 from raft.wire import MAX_FRAME, FrameSplitter, decode, encode
 from tests.raft.certificates import DAY, Certs, calling, now
+from tests.raft.site import News, Recorder
 
 CLUSTER = "test"
 HEARTBEAT = AppendEntries(2, 1, 3, 9, 2, (), 8, 77)
 PREAMBLE = Preamble(1, CLUSTER, Caller.PEER, 2, 1, b"")
 
 
-class News:
-    """Something to wait for until a condition holds."""
-
-    def __init__(self):
-        self._happened = asyncio.Event()
-
-    def happened(self, *_):
-        self._happened.set()
-
-    async def until(self, condition):
-        async with asyncio.timeout(10):
-            while not condition():
-                self._happened.clear()
-                await self._happened.wait()
-
-
-class Site(News):
-    """A listening server that writes down what reaches it."""
+class Site(Recorder):
+    """It answers its clients with whom it takes them for."""
 
     def __init__(self, secret, server=1):
-        super().__init__()
-        self.attached, self.gone, self.messages = [], [], []
-        self.observers, self.controls, self.lost = [], [], []
-        self.listener = Listener(Identity(CLUSTER, server, secret), self)
+        super().__init__(Identity(CLUSTER, server, secret))
 
-    async def start(self, address="127.0.0.1:0"):
-        self.address = await self.listener.start(address)
-        return self
-
-    @property
-    def connections(self):
-        listener = self.listener
-        return [*listener._unproven, *listener._callers, *listener._peer_connections.values()]
-
-    def peer_attached(self, peer, address):
-        self.attached.append(peer)
-        self.happened()
-
-    def peer_lost(self, peer):
-        self.gone.append(peer)
-        self.happened()
-
-    def peer_message(self, message):
-        self.messages.append(message)
-        self.happened()
-
-    def client_request(self, connection, request):
-        connection.send(ClientReply(request.id, Rejected(str(connection.subject))))
-
-    def observer_attached(self, connection):
-        self.observers.append(connection)
-        self.happened()
-
-    def control(self, connection, control):
-        self.controls.append(control)
-        self.happened()
-
-    def connection_lost(self, connection):
-        self.lost.append(connection)
-        self.happened()
+    def answer(self, connection):
+        return str(connection.subject)
 
 
 class End(asyncio.Protocol, News):
@@ -156,15 +103,6 @@ class End(asyncio.Protocol, News):
         (refused,) = self.frames
         assert isinstance(refused, Refused)
         return refused
-
-
-@pytest.fixture
-async def cleanup():
-    async with contextlib.AsyncExitStack() as stack:
-        yield stack
-    # Closing takes one more turn of the loop, and every transport says when it is closed.
-    while len(asyncio.all_tasks()) > 1:
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -560,7 +498,8 @@ class TestPatience:
         for byte in encode(PREAMBLE) + encode(HEARTBEAT):
             end.say(bytes([byte]))
             await asyncio.sleep(0)
-        await site.until(lambda: site.messages == [HEARTBEAT])
+        await site.until(lambda: site.messages)
+        assert (site.attached, site.messages) == ([2], [HEARTBEAT])
 
     async def test_a_silent_server(self, certs, cleanup, monkeypatch):
         class Silent(asyncio.Protocol):

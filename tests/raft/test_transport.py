@@ -40,7 +40,6 @@ from raft.transport import (
     Connection,
     HandshakeError,
     Identity,
-    Listener,
     PeerLink,
     connect,
     format_address,
@@ -50,6 +49,7 @@ from raft.transport.connection import HANDSHAKE_FRAME, MAX_UNSENT
 from raft.transport.listener import MAX_UNPROVEN
 from raft.wire import MAX_FRAME, FrameSplitter, decode, encode
 from tests.raft.samples import SAMPLES
+from tests.raft.site import News, Recorder
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 SECRET = b"a secret that only the cluster knows"
@@ -61,72 +61,9 @@ def identity(server=None, cluster=CLUSTER, secret=SECRET):
     return Identity(cluster, server, secret)
 
 
-class News:
-    """Something to wait for until a condition holds."""
-
-    def __init__(self):
-        self._happened = asyncio.Event()
-
-    def happened(self, *_):
-        self._happened.set()
-
-    async def until(self, condition):
-        async with asyncio.timeout(10):
-            while not condition():
-                self._happened.clear()
-                await self._happened.wait()
-
-
-class Site(News):
-    """A listening server that writes down what reaches it."""
-
+class Site(Recorder):
     def __init__(self, server=1, **kind):
-        super().__init__()
-        self.attached = []
-        self.addresses = {}
-        self.gone = []
-        self.messages = []
-        self.requests = []
-        self.observers = []
-        self.controls = []
-        self.lost = []
-        self.on_message = None
-        self.listener = Listener(identity(server, **kind), self)
-
-    async def start(self, address="127.0.0.1:0"):
-        self.address = await self.listener.start(address)
-        return self
-
-    def peer_attached(self, peer, address):
-        self.attached.append(peer)
-        self.addresses[peer] = address
-        self.happened()
-
-    def peer_lost(self, peer):
-        self.gone.append(peer)
-        self.happened()
-
-    def peer_message(self, message):
-        self.messages.append(message)
-        self.happened()
-        if self.on_message:
-            self.on_message(message)
-
-    def client_request(self, connection, request):
-        self.requests.append(request)
-        connection.send(ClientReply(request.id, Rejected("only a test")))
-
-    def observer_attached(self, connection):
-        self.observers.append(connection)
-        self.happened()
-
-    def control(self, connection, control):
-        self.controls.append(control)
-        self.happened()
-
-    def connection_lost(self, connection):
-        self.lost.append(connection)
-        self.happened()
+        super().__init__(identity(server, **kind))
 
 
 class End(asyncio.Protocol, News):
@@ -167,15 +104,6 @@ class End(asyncio.Protocol, News):
         await self.until(lambda: self.closed)
         assert [type(frame) for frame in self.frames[-1:]] == [Refused]
         return self.frames[-1]
-
-
-@pytest.fixture
-async def cleanup():
-    async with contextlib.AsyncExitStack() as stack:
-        yield stack
-    # Closing takes one more turn of the loop, and every transport says when it is closed.
-    while len(asyncio.all_tasks()) > 1:
-        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -315,6 +243,7 @@ class TestHandshake:
         await end.until(lambda: end.frames)
         end.say(handshake.receive(end.frames[0]), HEARTBEAT)
         await site.until(lambda: site.messages)
+        assert (site.attached, site.messages) == ([2], [HEARTBEAT])
 
     @pytest.mark.parametrize("said", [b"", b"\0", encode(PREAMBLE)[:-1], encode(PREAMBLE)], ids=len)
     async def test_whoever_does_not_prove_himself_in_time_is_closed(
@@ -388,6 +317,8 @@ class TestHandshake:
         await honest.until(lambda: honest.frames)
         honest.say(handshake.receive(honest.frames[0]), HEARTBEAT)
         await site.until(lambda: site.messages)
+        assert site.messages == [HEARTBEAT]
+        assert not honest.closed
         honest.transport.close()
 
     async def test_whoever_floods_does_not_fill_the_log(self, site, dial, caplog, monkeypatch):
@@ -941,11 +872,15 @@ class TestPeerLink:
         assert other.messages == []
         assert two.messages_sent == 0
 
-    async def test_a_peer_that_talks_back_is_cut(self, listening_end, link):
-        link(listening_end)
+    async def test_a_peer_that_talks_back_is_cut(self, listening_end, link, caplog):
+        caplog.set_level(logging.INFO)
+        two = link(listening_end)
         end = await listening_end.connection()
+        await until_connected(two)
         end.say(HEARTBEAT)
         await end.until(lambda: end.closed)
+        await until_lost(two)
+        assert "link to server 1: a server may not send AppendEntries here" in caplog.text
 
     async def test_closing_closes_the_connection(self, listening_end, link):
         two = link(listening_end)
@@ -953,6 +888,8 @@ class TestPeerLink:
         await until_connected(two)
         two.close()
         await end.until(lambda: end.closed)
+        assert not two.connected
+        assert not two.send(HEARTBEAT)
 
     async def test_no_waiting_for_more_to_send(self, listening_end, link):
         """TCP_NODELAY: a heartbeat leaves when it is sent."""

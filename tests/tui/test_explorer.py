@@ -124,9 +124,16 @@ async def test_frames_come_by_themselves_with_a_pace() -> None:
         return lab
 
     screen = Explorer(promise(), pace=Pace())
-    async with screen.run_test(size=WIDE) as pilot:
+    drawn = []
+    async with screen.run_test(size=WIDE) as pilot, asyncio.timeout(20):
         while "★ leader S2" not in text_of(pilot):
             await pilot.pause(0.02)
+        paint = screen.stage.repaint
+        screen.stage.repaint = lambda: drawn.append(paint())  # type: ignore[method-assign]
+        await pilot.press("3")
+        while not drawn:
+            await pilot.pause(0.02)
+        assert "▶ S3 ◀" in text_of(pilot)
 
 
 async def test_no_animation_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

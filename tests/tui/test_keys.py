@@ -56,7 +56,7 @@ def test_every_key_that_gives_a_command_is_tested() -> None:
 
 @pytest.mark.parametrize("command", PLAIN.values())
 def test_what_keys_give_is_in_the_language(command: str) -> None:
-    commands.parse(command)
+    assert str(commands.parse(command)) == command
 
 
 async def test_a_number_selects_the_server_that_keys_speak_of() -> None:
