@@ -194,11 +194,11 @@ def _emptied(path: Path) -> IO[bytes]:
 def last_words(errors: Path) -> str:
     """Return the last line that a process wrote to its standard error, made safe to show.
 
-    What its log tells of the ordinary course of things is no reason for its end.
+    What its log tells of the ordinary course of things, or warns of, is no reason for its end.
     """
     with suppress(OSError):
         lines = errors.read_bytes()[-4096:].split(b"\n")
         for line in reversed(lines):
-            if line.strip() and b" INFO " not in line:
+            if line.strip() and b" INFO " not in line and b" WARNING " not in line:
                 return printable(line.strip(), 300)
     return ""

@@ -86,7 +86,7 @@ async def test_a_killed_server_is_said_to_be_killed(supervise):
 async def test_a_server_that_ends_by_itself_leaves_its_last_words(supervise, run):
     server = await supervise()
     with (run.server_directory(2) / "stderr.txt").open("ab") as file:
-        file.write(b"so long \x1b[2J\n")
+        file.write(b"so long \x1b[2J\n2026-11-24 12:02:25,705 WARNING dropped 58 bytes\n")
     os.kill(server.pid, signal.SIGTERM)
     assert await server.ended() == r"exit status 0: so long \x1b[2J"
 

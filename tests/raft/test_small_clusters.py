@@ -248,7 +248,7 @@ async def test_bug_50_a_stalled_disk_costs_a_leader_neither_leadership_nor_progr
         term = leader.server.core.term
         leader.store.gate.shut()
         assert await cluster.raft.propose(b"second", timeout=20) == b"2"
-        assert leader.store.gate.reached.is_set()
+        assert await asyncio.to_thread(leader.store.gate.reached.wait, 20)
         await follower.heartbeats(20)
         assert cluster.leader is leader
         assert leader.server.core.term == follower.server.core.term == term
