@@ -233,6 +233,7 @@ class State:
             raise self.violation(f"commitIndex cannot go from {self.commit_index} to {index}")
         self.commit_index = index
         self.emit(CommitAdvanced(index))
+        self.end_recovery_if_over()
 
     def compact(self, snapshot: Snapshot, keep_from: Index) -> None:
         """Let a snapshot of one's own state machine stand for the entries before ``keep_from``."""

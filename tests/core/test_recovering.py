@@ -97,6 +97,23 @@ def test_entries_of_older_terms_do_not_end_it() -> None:
     assert ready.hard_state == HardState(Term(5))
 
 
+def test_it_ends_when_a_heartbeat_says_that_what_is_stored_is_committed() -> None:
+    """Nothing is left to write then, so no completed write would be the occasion."""
+    config = Config(ServerId(2), (ServerId(1), ServerId(2), ServerId(3)))
+    core = Core(config, HardState(Term(5), None, Term(5)), (), Random(1), 0.0)
+    leader, me, term = ServerId(1), ServerId(2), Term(5)
+    core.step(AppendEntries(leader, me, term, Index(0), Term(0), (Entry(term),), Index(0)), 0.0)
+    ready = core.ready(0.0)
+    assert ready is not None
+    core.persisted(ready.number, 0.0)
+    assert core.recovering, "not committed yet"
+    core.step(AppendEntries(leader, me, term, Index(1), term, (), Index(1)), 0.0)
+    assert not core.recovering
+    ready = core.ready(0.0)
+    assert ready is not None
+    assert ready.hard_state == HardState(term), "the disk is told"
+
+
 def test_a_crash_does_not_end_it() -> None:
     network = damaged()
     for _ in range(3):

@@ -30,6 +30,12 @@ def test_long_seeds_that_are_told_apart_by_joint_configurations(seed: int) -> No
     check(Order(seconds=LONG), seed, 1)
 
 
+@pytest.mark.parametrize("seed", [400, 451])
+def test_long_seeds_in_which_a_heartbeat_ends_a_recovery(seed: int) -> None:
+    """Nothing is left to store when the commit index rises."""
+    check(Order(seconds=LONG), seed, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 20_000, BLOCK))
 def test_twenty_thousand_long_seeds(first: int) -> None:
