@@ -69,9 +69,10 @@ _MEMBERS = Configuration(
 def _snapshot(
     index: int, term: int, data: bytes = b"state", members: Configuration | None = None
 ) -> Snapshot:
+    """Return one; given members stand in the entry at its index."""
     if members is None:
-        members = Configuration((ServerId(1),))
-    return Snapshot(Index(index), Term(term), members, data)
+        return Snapshot(Index(index), Term(term), Configuration((ServerId(1),)), data)
+    return Snapshot(Index(index), Term(term), members, data, Index(index))
 
 
 class LogStoreConformance:
@@ -190,7 +191,7 @@ class LogStoreConformance:
         self._must_hold("all of the log can be cut", HardState(), [])
 
     def test_a_snapshot_comes_back_whole(self) -> None:
-        """Index, term, data, and the configuration with its learners, old voters, addresses."""
+        """Index, term, data, and the configuration: its index, learners, old voters, addresses."""
         store = self._begin(_entry(1), _entry(3))
         taken = _snapshot(2, 3, bytes(range(256)) * 1000, _MEMBERS)
         store.save(None, Index(0), (), taken)

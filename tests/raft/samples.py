@@ -199,7 +199,9 @@ SAMPLES = (
     RequestPreVote(1, 2, 5, 9, 3),
     RequestPreVoteReply(2, 1, 4, 5, Granted()),
     TimeoutNow(2, 1, 4),
-    InstallSnapshot(2, 1, 4, 100, 3, b'{"voters":[1,2,3]}', 200000, 2**32 - 1, 65536, b"data", 8),
+    InstallSnapshot(
+        2, 1, 4, 100, 3, b'{"voters":[1,2,3]}', 200000, 2**32 - 1, 65536, b"data", 8, 96
+    ),
     InstallSnapshotReply(1, 2, 4, 100, 65540, installed=False, round=8),
     ReadIndex(1, 2, 4, context=2**63),
     ReadIndexReply(2, 1, 4, context=2**63, index=99),

@@ -421,7 +421,7 @@ def test_a_snapshot_of_another_length_is_damage() -> None:
     for cut in range(len(whole)):
         with pytest.raises(StorageDamaged, match=r"snapshot-2: damaged at byte \d+: "):
             recover(SimulatedDisk(files={**files, path: whole[:cut]}))
-    with pytest.raises(StorageDamaged, match="byte 171: the data has 28 bytes and should have 27"):
+    with pytest.raises(StorageDamaged, match="byte 179: the data has 28 bytes and should have 27"):
         recover(SimulatedDisk(files={**files, path: whole + b"!"}))
 
 
