@@ -112,15 +112,10 @@ def unreachable(
     server: ServerId, address: str, error: HandshakeError | OSError
 ) -> UnreachableError:
     """Return what it means that ``raft.transport.connect`` failed."""
-    match error:
-        case HandshakeError():
-            kind = UnreachableError if error.reason is RefusalReason.BUSY else RefusedError
-            return kind(server, f"{address}: refused: {error.detail}")
-        case TimeoutError():
-            return UnreachableError(server, str(error))
-        case ConnectionRefusedError():
-            return UnreachableError(server, f"{address}: nobody listens")
-    return UnreachableError(server, f"{address}: {error.strerror or error}")
+    if isinstance(error, HandshakeError):
+        kind = UnreachableError if error.reason is RefusalReason.BUSY else RefusedError
+        return kind(server, f"{address}: refused: {error.detail}")
+    return UnreachableError(server, str(error))
 
 
 class Call:
