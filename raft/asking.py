@@ -162,6 +162,12 @@ class Asker:
                 raise OutcomeUnknownError(f"it may have been carried out; then: {error}") from None
             raise
 
+    def tell(self, request: Request) -> None:
+        """Send a request to whoever led last, if that is possible now, and wait for no reply."""
+        line = None if self.leader is None else self._lines.get(self.leader)
+        if line is not None and line.ready is not None:
+            line.ready.tell(request)
+
     # --- One request -----------------------------------------------------------------------------
 
     async def ask_cluster(self, request: Asked, timeout: Limit, began: float) -> Reply:  # noqa: ASYNC109

@@ -65,9 +65,10 @@ class Raft:
     OutcomeUnknownError. Timeouts are in real seconds; with None a request waits as long as it
     takes, with an ``asyncio.Timeout`` (not yet entered) until whoever made it lets it expire.
 
-    Commands are numbered in a session, which the first one opens (an entry of its own in the
-    log): so they are sent again until they are answered, and carried out once. ``sessions=False``
-    sends them as they are, and never again once they may be in a log.
+    Commands are numbered in a session, which the first one opens (an entry of its own in the log):
+    so they are sent again until they are answered, and carried out once. It is closed with the
+    handle, or expires (``raft.machine.sessions``). ``sessions=False`` sends them as they are, and
+    never again once they may be in a log.
     """
 
     id: ServerId | None = None
@@ -99,7 +100,12 @@ class Raft:
         self.close()
 
     def close(self) -> None:
-        """Close all connections. Requests under way end as if their servers had gone."""
+        """Close the session and all connections.
+
+        Requests under way end as if their servers had gone.
+        """
+        if self._session is not None:
+            self._session.close()
         self._asker.close()
 
     @property

@@ -163,6 +163,11 @@ class Call:
             if self._leaving and not self._waiting:
                 self.close()
 
+    def tell(self, request: Request) -> None:
+        """Send a request at once, and wait for no reply; it may be lost."""
+        assert self._connection is not None
+        self._connection.send(ClientRequest(next(self._numbers), request))
+
     def close_when_idle(self) -> None:
         """Close it as soon as no request waits on it."""
         self._leaving = True
