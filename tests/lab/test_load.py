@@ -51,7 +51,8 @@ async def test_a_load_at_a_rate_is_measured_and_every_operation_is_told(lab):
     values = [what.value for what in invoked if what.kind is OperationKind.PUT]
     assert len(set(values)) == len(values)
     await lab.until(lambda view: len(lab.told(OperationReturned)) == len(invoked))
-    assert all(what.outcome is Outcome.OK for what in lab.told(OperationReturned))
+    outcomes = [what.outcome for what in lab.told(OperationReturned)]
+    assert outcomes.count(Outcome.OK) >= measured.ok
 
 
 @shared

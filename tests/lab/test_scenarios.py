@@ -50,7 +50,7 @@ async def test_a_killed_leader_is_replaced_in_a_higher_term_and_follows_when_it_
     back = lab.view.servers[first]
     await lab.until(
         lambda view: (
-            back.leader == view.leader
+            back.leader == view.leader is not None
             and back.log == view.servers[view.leader].log
             and back.commit_index == view.servers[view.leader].commit_index
         )
