@@ -120,7 +120,8 @@ def unreachable(
             return UnreachableError(server, str(error))
         case ConnectionRefusedError():
             return UnreachableError(server, f"{address}: nobody listens")
-    return UnreachableError(server, f"{address}: {error.strerror or error}")
+    reason = str(error.strerror or error).removeprefix(f"{address}: ")
+    return UnreachableError(server, f"{address}: {reason}")
 
 
 class Call:

@@ -31,7 +31,7 @@ from raft.frames import (
     Result,
 )
 from raft.machine.base import MAX_COMMAND_BYTES
-from raft.transport import Connection
+from raft.transport import Connection, format_address
 from tests.raft.scripted import (
     CLUSTER,
     ONE,
@@ -317,6 +317,25 @@ async def test_a_server_that_does_not_exist() -> None:
 
 
 # --- Who talks to whom -----------------------------------------------------------------------
+
+
+async def test_who_is_no_server_of_ours_is_named_once() -> None:
+    async def say_hello(reader: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.org ESMTP\r\n")
+        writer.close()
+
+    other = await asyncio.start_server(say_hello, "127.0.0.1", 0)
+    address = format_address(*other.sockets[0].getsockname())
+    async with other, Raft({ONE: address}, CLUSTER, SECRET) as raft:
+        with pytest.raises(UnreachableError, match=f"^server 1: {address}: unreadable frame"):
+            await raft.status(ONE)
+
+
+async def test_without_a_certificate_nobody_is_called_on_another_machine() -> None:
+    """Whoever is on the way could read and forge all that is said."""
+    async with Raft({ONE: "192.0.2.1:7001"}, CLUSTER, SECRET) as raft:
+        with pytest.raises(RefusedError, match=r"'192.0.2.1' is not on this machine"):
+            await raft.propose(b"c")
 
 
 @BOTH

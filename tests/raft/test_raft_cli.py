@@ -488,6 +488,7 @@ async def test_an_address_that_is_taken_or_not_loopback(tmp_path: Path) -> None:
     status, line = await refusal(tmp_path, *other, "0.0.0.0:0")
     assert status == 1
     assert "only loopback addresses are allowed" in line
+    assert not (tmp_path / "other").exists(), "it is no server's yet"
 
 
 # --- The command line itself -----------------------------------------------------------------

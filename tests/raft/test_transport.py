@@ -503,6 +503,12 @@ class TestAddresses:
         with pytest.raises(ValueError, match="only loopback addresses"):
             await Site().start(address)
 
+    @pytest.mark.parametrize("address", ["192.0.2.1:7001", "example.org:7001"])
+    async def test_only_loopback_is_called(self, address):
+        me = Identity("c", None, SECRET)
+        with pytest.raises(HandshakeError, match="only loopback addresses"):
+            await connect(address, me, Caller.CLIENT, 1, on_frame=print, on_closed=print)
+
     @pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:0", "127.1.2.3:0"])
     async def test_loopback(self, cleanup, address):
         site = Site()
