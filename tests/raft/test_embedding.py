@@ -21,6 +21,7 @@ from raft import (
     NotInTimeError,
     OutcomeUnknownError,
     Raft,
+    RaftError,
     RejectedError,
     ServerConfig,
     ServerId,
@@ -349,6 +350,19 @@ async def test_an_address_that_is_taken_is_an_error_and_the_store_is_closed(tmp_
         with pytest.raises(OSError, match="in use"):
             await Member(config, Wal(tmp_path, "test", TWO), Journal()).__aenter__()
     Wal(tmp_path, "test", TWO).close()
+
+
+async def test_a_member_serves_in_its_block_and_in_no_other() -> None:
+    member = alone()
+    for ask in (member.status, member.run, lambda: member.wait(leads)):
+        with pytest.raises(UnreachableError, match="serves from the beginning of its block on"):
+            await ask()
+    async with member:
+        with pytest.raises(RaftError, match="server 1 has its block: make a new Member"):
+            await member.__aenter__()
+        await member.propose(b"it goes on")
+    with pytest.raises(RaftError, match="server 1 has its block: make a new Member"):
+        await member.__aenter__()
 
 
 def test_a_member_must_know_where_to_listen() -> None:
