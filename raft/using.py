@@ -260,6 +260,9 @@ async def _add(raft: Raft, options: Namespace) -> None:
             f"server {server} is a member already, at {known}: "
             "a new server needs a number that none ever had"
         )
+    at = {member.address: member.server for member in members.addresses}.get(address, server)
+    if at != server:
+        raise CannotError(f"server {at} is at {address} already: a new one listens elsewhere")
     if server in members.voters:
         print(f"server {server} is a voter already")
     else:
