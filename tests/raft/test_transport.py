@@ -490,8 +490,8 @@ class TestCalling:
             raise error
 
         monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail, raising=False)
-        with pytest.raises(OSError, match=f"^somewhere:1: {words}$"):
-            await connect("somewhere:1", identity(), Caller.CLIENT, 1, print, print)
+        with pytest.raises(OSError, match=f"^127.0.0.1:1: {words}$"):
+            await connect("127.0.0.1:1", identity(), Caller.CLIENT, 1, print, print)
 
     async def test_a_connection_that_was_reset_says_so_in_words(self):
         reasons = []
