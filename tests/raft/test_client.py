@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from raft.client import Raft
+from raft.core.membership import Remove
 from raft.core.messages import ServerId
 from raft.errors import (
     NoLeaderError,
@@ -320,6 +321,17 @@ async def test_a_server_that_does_not_exist() -> None:
         ):
             with pytest.raises(UnknownServerError, match="there are 1, 2"):
                 await ask()
+
+
+@pytest.mark.parametrize("number", [0, -4, 2**63, "1"])
+async def test_what_is_no_servers_number(number: int) -> None:
+    server = ServerId(number)
+    with pytest.raises(ValueError, match=f"{number!r} is no server's number: one from 1 on is"):
+        Raft({server: "127.0.0.1:1"}, CLUSTER, SECRET)
+    async with cluster(Scripted(ONE, silent)) as raft:
+        for call in (raft.transfer_leadership(server), raft.change_membership([Remove(server)])):
+            with pytest.raises(ValueError, match="is no server's number"):
+                await call
 
 
 # --- Who talks to whom -----------------------------------------------------------------------
