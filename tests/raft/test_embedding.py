@@ -464,6 +464,19 @@ async def test_waiting_ends_with_the_server() -> None:
 # --- What is logged --------------------------------------------------------------------------
 
 
+async def test_who_leads_is_logged_once_a_term(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raft.server")
+    async with members() as cluster:
+        for member in cluster.values():
+            await member.wait(lambda status: status.leader is not None, PATIENCE)
+        for member in cluster.values():
+            await member.propose(b"x", PATIENCE)
+    lines = [record.message for record in caplog.records if record.name == "raft.server"]
+    first = next(line for line in lines if line.endswith("we lead")).removesuffix("we lead")
+    assert len([line for line in lines if line.startswith(first)]) <= 3, "once for each server"
+    assert any("server" in line and line.endswith("leads") for line in lines)
+
+
 async def test_a_network_too_slow_for_the_timeouts_is_warned_of(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
