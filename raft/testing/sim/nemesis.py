@@ -159,6 +159,14 @@ class Nemesis:
             node.gone = True
         except StorageError:
             self._world.invariants.coverage["did not start"] += 1
+            self.start_soon(node)
+
+    def start_soon(self, node: Node) -> None:
+        """Start a server again that its disk has stopped: whoever looks after it does so.
+
+        When a fault of a disk ends, the disk may not have failed yet.
+        """
+        self._start_after(self._world.scenario.election_timeout, node)
 
     def _pause(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
