@@ -40,6 +40,7 @@ SHOWN_BY = {
     "misdirected": ("recovery begun",),
     "truncate": ("recovery begun", "older state found on a harmed disk"),
     "replace": ("server replaced",),
+    "backlog": ("worked off at once",),
 }
 """What is only seen where faults of this kind happen."""
 

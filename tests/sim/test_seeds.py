@@ -41,6 +41,12 @@ def test_seeds_in_which_a_heartbeat_ends_a_recovery(seed: int) -> None:
     check(Order(kinds=(*damage, "crash", "power")), seed, 1)
 
 
+@pytest.mark.parametrize("seed", [135, 450, 563])
+def test_seeds_in_which_a_snapshot_covers_what_took_the_place_of_other_entries(seed: int) -> None:
+    """All in one turn: what the disk has behind the snapshot must go (and once did not)."""
+    check(Order(kinds=("backlog",)), seed, 1)
+
+
 @pytest.mark.parametrize("seed", [13, 21, 25])
 def test_long_seeds_with_very_many_faults_serve_their_clients_in_between(seed: int) -> None:
     outcome = Order(seconds=LONG).run(seed)

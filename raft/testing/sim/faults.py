@@ -181,6 +181,11 @@ KINDS: Mapping[str, Kind] = {
     "misdirected": _extra("a sector on the disk of {0} was written over another", _at_once),
     "truncate": _extra("a file on the disk of {0} loses its end", _at_once),
     "replace": _extra("{0} loses its disk, and a new server takes its place", _place),
+    "backlog": _extra(
+        "{0} is cut off, then stopped while the others take snapshots; what waits comes at once, "
+        "and it is killed",
+        _on_one(),
+    ),
 }
 """All kinds of faults, by the name under which they are known everywhere."""
 
