@@ -125,7 +125,7 @@ def _snapshot_lines(snapshot: Snapshot) -> Iterator[str]:
     yield (
         f"{SNAPSHOT_NAME}{snapshot.index}: stands for the entries up to {snapshot.index}, "
         f"the last of term {snapshot.term}; {len(snapshot.data):,} bytes; "
-        f"{_members(snapshot.configuration)}"
+        f"{_members(snapshot.configuration)}, by entry {snapshot.configuration_index}"
     )
     machine: StateMachine = Sessions(KeyValue())
     try:

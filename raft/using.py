@@ -188,6 +188,7 @@ def _in_words(address: str, answer: Status | UnreachableError) -> list[str]:
         answer.snapshot_index or None,
     )
     role = answer.role.name.lower().replace("_", "-")
+    role += ", recovering" if answer.recovering else ""
     return [role, *("-" if n is None else str(n) for n in numbers), _members_in_words(answer)]
 
 

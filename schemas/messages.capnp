@@ -165,6 +165,8 @@ struct InstallSnapshot {
   data @9 :Data;
   # This piece of it, and where it belongs.
   round @10 :UInt64;
+  configurationIndex @11 :UInt64;
+  # The entry that the configuration stands in; 0: it is that of the beginning.
 }
 
 struct InstallSnapshotReply {

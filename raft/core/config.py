@@ -46,7 +46,7 @@ class Config:
     max_inflight_bytes: int = 4 * 1024 * 1024
     """Bytes of entries in them."""
     max_uncommitted_bytes: int = 32 * 1024 * 1024
-    """A leader takes no more proposals while this many bytes wait to be committed."""
+    """A leader takes no more proposals while this many bytes of entries wait to be committed."""
     snapshot_chunk_bytes: int = 64 * 1024
     """An InstallSnapshot carries this much of the snapshot."""
     clock_drift: float = 0.1

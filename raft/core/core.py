@@ -295,11 +295,11 @@ class Core:
         term = state.log.term_at(index)
         if term is None or index == 0 or (state.snapshot and state.snapshot.index >= index):
             return
-        configuration = state.configurations.at(index)
-        if not configuration.voters:
+        placed = state.configurations.at(index)
+        if not placed.configuration.voters:
             # A new server has not reached the entry yet that says who belongs to the cluster.
             return
-        snapshot = Snapshot(index, term, configuration, data)
+        snapshot = Snapshot(index, term, placed.configuration, data, placed.index)
         state.compact(snapshot, Index(index - keep_entries + 1))
 
     # --- Inputs: messages ------------------------------------------------------------------------

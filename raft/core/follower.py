@@ -202,7 +202,13 @@ class SnapshotReceiver:
             self._forget()
             self._state.ignore(request, str(error))
             return
-        snapshot = Snapshot(request.last_index, request.last_term, configuration, bytes(self._data))
+        snapshot = Snapshot(
+            request.last_index,
+            request.last_term,
+            configuration,
+            bytes(self._data),
+            request.configuration_index,
+        )
         self._forget()
         if len(snapshot.data) != request.size or snapshot.checksum != request.checksum:
             self._state.ignore(request, "the snapshot arrived damaged; it is asked for again")

@@ -16,6 +16,7 @@ from raft.core.events import (
     SnapshotSent,
     TransferChanged,
 )
+from raft.core.log import size_of
 from raft.core.membership import Change, Configuration, ConfigurationError
 from raft.core.messages import (
     Appended,
@@ -58,7 +59,7 @@ class Leadership:
         self._lease_start = float("-inf")
         self._broadcast_due = True
         uncommitted = state.log.entries(state.commit_index + 1, state.log.last_index)
-        self._uncommitted_bytes = sum(len(entry.data) for entry in uncommitted)
+        self._uncommitted_bytes = size_of(uncommitted)
         state.role = Role.LEADER
         state.emit(RoleChanged(state.role, state.term, RoleReason.WON_ELECTION))
         state.set_leader(state.me)
@@ -94,20 +95,20 @@ class Leadership:
         if self.transferee is not None:
             return Refused(Refusal.TRANSFERRING, f"leadership goes to S{self.transferee}")
         state = self._state
-        size = sum(map(len, commands))
+        entries = tuple([Entry(state.term, EntryKind.COMMAND, command) for command in commands])
+        size = size_of(entries)
         if self._uncommitted_bytes and (
             self._uncommitted_bytes + size > state.config.max_uncommitted_bytes
         ):
             return Refused(Refusal.BUSY, f"{self._uncommitted_bytes} bytes wait to be committed")
         first_index = Index(state.log.last_index + 1)
-        term = state.term
-        state.append(tuple([Entry(term, EntryKind.COMMAND, command) for command in commands]))
+        state.append(entries)
         self._uncommitted_bytes += size
         return first_index
 
     def _append(self, entry: Entry) -> Index:
         self._state.append((entry,))
-        self._uncommitted_bytes += len(entry.data)
+        self._uncommitted_bytes += size_of((entry,))
         return self._state.log.last_index
 
     # --- Answers from followers ------------------------------------------------------------------
@@ -196,8 +197,7 @@ class Leadership:
         term = state.log.term_at(index)
         if term is None or not state.rules.may_commit(term, state.term):
             return False
-        for entry in state.log.entries(state.commit_index + 1, index):
-            self._uncommitted_bytes -= len(entry.data)
+        self._uncommitted_bytes -= size_of(state.log.entries(state.commit_index + 1, index))
         state.commit_to(index)
         for request in self._reads.take_early():
             self._begin_read(request)
@@ -302,6 +302,7 @@ class Leadership:
                 transfer.offset,
                 data,
                 self._round,
+                sent.configuration_index,
             )
         )
         state.emit(SnapshotSent(peer, sent.index, transfer.offset, len(sent.data)))
@@ -374,7 +375,7 @@ class Leadership:
         placed = state.configurations
         if self.transferee is not None:
             return Refused(Refusal.TRANSFERRING, f"leadership goes to S{self.transferee}")
-        if not state.rules.may_change_members(state.log.term_at(state.commit_index), state.term):
+        if not self._may_change_members:
             return Refused(
                 Refusal.NO_COMMIT_YET, f"nothing of term {state.term} is committed yet; try again"
             )
@@ -403,10 +404,15 @@ class Leadership:
         """
         state = self._state
         placed = state.configurations
-        if self.transferee is not None:
+        if self.transferee is not None or not self._may_change_members:
             return
         if placed.latest.is_joint and state.rules.may_leave_joint(placed.index, state.commit_index):
             self._append_configuration(placed.latest.left_joint(), now)
+
+    @property
+    def _may_change_members(self) -> bool:
+        state = self._state
+        return state.rules.may_change_members(state.log.term_at(state.commit_index), state.term)
 
     def _append_configuration(self, configuration: Configuration, now: float) -> Index:
         entry = Entry(self._state.term, EntryKind.CONFIGURATION, configuration.encode())

@@ -74,11 +74,18 @@ class Snapshot:
     term: Term
     configuration: Configuration
     data: bytes
+    configuration_index: Index = Index(0)
+    """The index of the entry that ``configuration`` stands in; 0: it is that of the beginning."""
 
     @property
     def checksum(self) -> int:
         """CRC-32 of the data."""
         return zlib.crc32(self.data)
+
+
+def size_of(entries: Iterable[Entry]) -> int:
+    """Return about how many bytes these entries take, an empty one some too."""
+    return sum(len(entry.data) + ENTRY_OVERHEAD for entry in entries)
 
 
 class Log:

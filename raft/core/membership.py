@@ -211,7 +211,9 @@ def _configuration(
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class Placed:
+    """A configuration and the index of the entry that it stands in."""
+
     index: Index
     configuration: Configuration
 
@@ -219,13 +221,13 @@ class _Placed:
 class Configurations:
     """The configurations in one server's log, the latest in force.
 
-    Invariant: indexes rise; the first one is that of the snapshot, or of the beginning.
+    Invariant: indexes rise; the first one is what the snapshot has, or that of the beginning.
     """
 
     __slots__ = ("_placed",)
 
     def __init__(self, first: Configuration, index: Index = Index(0)) -> None:
-        self._placed = [_Placed(index, first)]
+        self._placed = [Placed(index, first)]
 
     @property
     def latest(self) -> Configuration:
@@ -242,16 +244,16 @@ class Configurations:
         """The configuration before the latest; the latest if that is all there is."""
         return self._placed[-2:][0].configuration
 
-    def at(self, index: Index) -> Configuration:
+    def at(self, index: Index) -> Placed:
         """Return the configuration that was in force at ``index``."""
         for placed in reversed(self._placed):
             if placed.index <= index:
-                return placed.configuration
-        return self._placed[0].configuration
+                return placed
+        return self._placed[0]
 
     def append(self, index: Index, configuration: Configuration) -> None:
         """Note a configuration that was appended at ``index``."""
-        self._placed.append(_Placed(index, configuration))
+        self._placed.append(Placed(index, configuration))
 
     def truncate(self, from_index: Index) -> bool:
         """Forget configurations from ``from_index`` on; tell whether the latest changed."""
@@ -265,6 +267,6 @@ class Configurations:
         while len(self._placed) > 1 and self._placed[1].index <= index:
             del self._placed[0]
 
-    def begin_with(self, configuration: Configuration) -> None:
+    def begin_with(self, placed: Placed) -> None:
         """Let this one be the first: a snapshot says what was in force before the log begins."""
-        self._placed[0] = replace(self._placed[0], configuration=configuration)
+        self._placed[0] = placed

@@ -201,7 +201,8 @@ class InstallSnapshot:
     """A leader sends a piece of its snapshot to a follower that lags too far behind (§7).
 
     ``size`` and ``checksum`` (CRC-32) are those of the whole snapshot, of which ``data`` is the
-    part at ``offset``. ``configuration`` is the one in force at ``last_index``.
+    part at ``offset``. ``configuration`` is the one in force at ``last_index``, from the entry at
+    ``configuration_index``.
     """
 
     src: ServerId
@@ -215,6 +216,7 @@ class InstallSnapshot:
     offset: int
     data: bytes
     round: int = 0
+    configuration_index: Index = Index(0)
 
 
 @value

@@ -28,7 +28,7 @@ from raft.core.events import (
     TimerKind,
 )
 from raft.core.log import HardState, InvariantViolation, Log, Snapshot
-from raft.core.membership import Configuration, ConfigurationError, Configurations
+from raft.core.membership import Configuration, ConfigurationError, Configurations, Placed
 from raft.core.messages import Entry, EntryKind, Index, Message, ServerId, Term
 from raft.core.readonly import ReadState
 from raft.core.rules import Rules
@@ -77,7 +77,9 @@ class State:
             self.configurations = Configurations(first)
         else:
             self.log = Log(entries, snapshot.index, snapshot.term)
-            self.configurations = Configurations(snapshot.configuration, snapshot.index)
+            self.configurations = Configurations(
+                snapshot.configuration, snapshot.configuration_index
+            )
         for index in range(self.log.first_index, self.log.last_index + 1):
             if (entry := self.log.entry(index)).kind is EntryKind.CONFIGURATION:
                 self._note_configuration(Index(index), entry)
@@ -252,13 +254,15 @@ class State:
             self.log.compact(snapshot.index)
             self.configurations.compact(snapshot.index)
             # A server that joined later does not know the members of the beginning.
-            self.configurations.begin_with(snapshot.configuration)
+            self.configurations.begin_with(
+                Placed(snapshot.configuration_index, snapshot.configuration)
+            )
         else:
             # 7. Discard the entire log.
             self.log.restart(snapshot.index, snapshot.term)
             self.saves.truncated(Index(snapshot.index + 1), rewrite=True)
             configuration = self.rules.configuration_of(snapshot, self.configuration)
-            self.configurations = Configurations(configuration, snapshot.index)
+            self.configurations = Configurations(configuration, snapshot.configuration_index)
         self.commit_index = snapshot.index
         self.saves.install(snapshot)
         self.emit(SnapshotInstalled(snapshot.index, snapshot.term, retain))

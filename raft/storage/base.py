@@ -45,8 +45,8 @@ class LogStore(Protocol):
 
     What the values hold is part of the contract: every field of the hard state, an entry's
     ``term``, ``kind`` and ``data`` (empty data is data), a snapshot's ``index``, ``term``,
-    ``data`` and ``configuration`` (``Configuration.encode`` and ``decode`` turn that into bytes),
-    terms and indexes up to 2**63 - 1.
+    ``data``, ``configuration`` (``Configuration.encode`` and ``decode`` turn that into bytes) and
+    ``configuration_index``, terms and indexes up to 2**63 - 1.
 
     ``raft.testing.conformance`` tests a store for all of this.
     """

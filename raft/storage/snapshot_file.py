@@ -3,7 +3,7 @@
 ::
 
     magic 8s │ version u32 │ length of configuration u32 │ last index u64 │ last term u64
-    length of data u64 │ bytes in a chunk u32 │ zero u32
+    length of data u64 │ index of configuration u64 │ bytes in a chunk u32 │ zero u32
     configuration, zeros up to a multiple of 8
     CRC-32 u32 of each chunk of the data, zeros up to a multiple of 8
     checksum u32 over all of it │ zero u32
@@ -25,10 +25,10 @@ from raft.core.messages import Index, Term
 from raft.storage.log_file import DamagedError, padded
 
 MAGIC = b"raft-snp"
-VERSION = 1
+VERSION = 2
 CHUNK = 64 * 1024
 
-_FIXED = struct.Struct("<8sIIQQQII")
+_FIXED = struct.Struct("<8sIIQQQQII")
 _CHECKSUM = struct.Struct("<II")
 
 
@@ -38,7 +38,15 @@ def encode_snapshot(snapshot: Snapshot) -> tuple[bytes, int]:
     data = memoryview(snapshot.data)
     checksums = [zlib.crc32(data[at : at + CHUNK]) for at in range(0, len(data), CHUNK)]
     fixed = _FIXED.pack(
-        MAGIC, VERSION, len(configuration), snapshot.index, snapshot.term, len(data), CHUNK, 0
+        MAGIC,
+        VERSION,
+        len(configuration),
+        snapshot.index,
+        snapshot.term,
+        len(data),
+        snapshot.configuration_index,
+        CHUNK,
+        0,
     )
     columns = struct.pack(f"<{len(checksums)}I", *checksums)
     header = fixed + padded(configuration) + padded(columns)
@@ -52,7 +60,7 @@ def decode_snapshot(file: bytes, wanted_check: int) -> Snapshot:
         raise DamagedError(0, "this is not a snapshot of raft")
     if len(file) < _FIXED.size:
         raise DamagedError(len(file), "the header ends here, too early")
-    _, version, length, index, term, size, chunk, _ = _FIXED.unpack_from(file)
+    _, version, length, index, term, size, placed, chunk, _ = _FIXED.unpack_from(file)
     chunks = -(-size // chunk) if chunk else 0
     checksums_at = _FIXED.size + length + -length % 8
     header_end = checksums_at + 4 * (chunks + chunks % 2)
@@ -70,7 +78,7 @@ def decode_snapshot(file: bytes, wanted_check: int) -> Snapshot:
     data = file[start:]
     _check_data(data, size, chunk, checksums, start)
     configuration = Configuration.decode(file[_FIXED.size : _FIXED.size + length])
-    return Snapshot(Index(index), Term(term), configuration, data)
+    return Snapshot(Index(index), Term(term), configuration, data, Index(placed))
 
 
 def _check_data(data: bytes, size: int, chunk: int, checksums: tuple[int, ...], start: int) -> None:

@@ -50,7 +50,7 @@ class Simulation:
             seed,
             max_append_bytes=choose((1, 100, 10_000)),
             max_inflight_messages=choose((1, 3, 256)),
-            max_uncommitted_bytes=choose((30, 10_000)),
+            max_uncommitted_bytes=choose((200, 10_000)),
             snapshot_chunk_bytes=choose((10, 10_000)),
             pre_vote=choose((False, True)),
             check_quorum=choose((False, True)),

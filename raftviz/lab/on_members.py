@@ -7,12 +7,14 @@ itself goes on beside them, so that one can cut a link in the middle of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Coroutine
+from math import inf
 from typing import Any
 
 from raft.core.events import ConfigurationChanged
 from raft.core.messages import ServerId
-from raft.errors import LaggingError, OutcomeUnknownError, RaftError
+from raft.errors import OutcomeUnknownError, RaftError
 from raftviz import commands as cmd
 from raftviz.lab.api import MAX_SERVERS
 from raftviz.lab.parts import Parts
@@ -21,7 +23,7 @@ from raftviz.lab.who import RefusedError, names, resolve
 from raftviz.model.events import ServerAdded, ServerRemoved
 
 CHANGE_SECONDS = 30.0
-"""Seconds of the cluster's time in which a change must be done, and at least so many real ones."""
+"""Seconds of the cluster's time in which a change must be done; where that runs fast, real ones."""
 
 
 class OnMembers:
@@ -76,11 +78,22 @@ class OnMembers:
         if self._configuration.voters == (leaving,):
             raise RefusedError(f"S{leaving} is the last voter")
 
-    @property
-    def _limit(self) -> float:
-        """How long a change may take, in real seconds."""
-        rate = self._parts.time.clock.rate or 1.0
-        return max(CHANGE_SECONDS, CHANGE_SECONDS / rate)
+    async def _in_time(self, change: Coroutine[Any, Any, object]) -> None:
+        """Wait for a change, whose own time is unlimited. Raises RaftError.
+
+        It is the cluster's time that is up: slow motion takes none of it, and frozen time nothing.
+        """
+        time = self._parts.time
+        end = time.clock.now() + CHANGE_SECONDS * max(1.0, time.clock.rate)
+        under_way, late = asyncio.ensure_future(change), asyncio.ensure_future(time.until(end))
+        try:
+            await asyncio.wait((under_way, late), return_when=asyncio.FIRST_COMPLETED)
+            if not under_way.done():
+                raise OutcomeUnknownError(f"it is not done after {CHANGE_SECONDS:g} s")
+            await under_way
+        finally:
+            under_way.cancel()
+            late.cancel()
 
     # --- Servers that come ---------------------------------------------------------------------
 
@@ -105,15 +118,13 @@ class OnMembers:
     async def _add(self, server: ServerId, *, learner: bool) -> str:
         address = self._parts.fabric.ports[server]
         try:
-            await self._raft.add_learner(server, address, self._limit)
+            await self._in_time(self._raft.add_learner(server, address, inf))
         except RaftError as error:
             return await self._not_added(server, error)
         if learner:
             return f"S{server} is a learner: it gets the log, and has no vote"
         try:
-            await self._raft.add(server, address, self._limit)
-        except LaggingError:
-            return f"S{server} did not catch up with the log in time; it is a learner"
+            await self._in_time(self._raft.add(server, address, inf))
         except RaftError as error:
             return f"S{server} is a learner, and not sure to be a voter: {error}"
         return f"S{server} is a voter now"
@@ -135,7 +146,7 @@ class OnMembers:
 
     async def _remove(self, server: ServerId) -> str:
         try:
-            await self._raft.remove(server, self._limit)
+            await self._in_time(self._raft.remove(server, inf))
         except OutcomeUnknownError as error:
             return f"it is not known whether S{server} is a member: {error}"
         except RaftError as error:
@@ -157,25 +168,25 @@ class OnMembers:
     def _promote(self, server: ServerId) -> Coroutine[Any, Any, str]:
         if server in self._configuration.voters:
             raise RefusedError(f"S{server} has a vote already")
-        return self._change(self._raft.promote(server, self._limit), f"S{server} is a voter now")
+        return self._change(self._raft.promote(server, inf), f"S{server} is a voter now")
 
     def _demote(self, server: ServerId) -> Coroutine[Any, Any, str]:
         known = self._configuration
         if server in known.learners:
             raise RefusedError(f"S{server} is a learner already")
         self._keep_a_voter(server)
-        change = self._raft.demote(server, self._limit)
+        change = self._raft.demote(server, inf)
         return self._change(change, f"S{server} is a learner now: it gets the log, and has no vote")
 
     def _transfer(self, server: ServerId) -> Coroutine[Any, Any, str]:
         if server == self._parts.view.leader:
             raise RefusedError(f"S{server} leads already")
-        change = self._raft.transfer_leadership(server, self._limit)
+        change = self._raft.transfer_leadership(server, inf)
         return self._change(change, f"S{server} leads now")
 
-    async def _change(self, change: Awaitable[object], done: str) -> str:
+    async def _change(self, change: Coroutine[Any, Any, object], done: str) -> str:
         try:
-            await change
+            await self._in_time(change)
         except OutcomeUnknownError as error:
             return f"the outcome is unknown: {error}"
         except RaftError as error:

@@ -422,6 +422,27 @@ def test_a_joint_configuration_is_left_when_the_transfer_is_given_up() -> None:
     assert not network.core(1).configuration.is_joint
 
 
+def test_a_joint_configuration_is_left_by_nobody_who_has_committed_nothing_yet() -> None:
+    """To leave it is a change as any other (§6); the transfer that was given up waited for it."""
+    network = led()
+    change(network, 1, AddVoter(4), AddVoter(5))
+    network.transfer(1, 3)
+    for _ in range(2):
+        network.settle(lambda message: not isinstance(message, TimeoutNow))
+        network.fire(1)
+    arrive(network, pick(network, TimeoutNow, 1, 3))
+    network.settle(lambda message: not isinstance(message, AppendEntries) or message.src == 1)
+    core = network.core(3)
+    assert core.role is Role.LEADER
+    assert core.commit_index == core.configuration_index == core.log.last_index - 1
+    isolate(network, 3)
+    network.transfer(3, 2)
+    network.advance(core.config.election_timeout_max)
+    network.fire(3)
+    assert core.transferee is None
+    assert core.configuration.is_joint, "its first entry is not committed"
+
+
 @pytest.mark.parametrize(
     ("to", "why"), [(1, "S1 leads already"), (4, "S4 is no voter"), (9, "S9 is no voter")]
 )

@@ -272,22 +272,23 @@ def test_bug_37_acknowledgements_do_not_open_the_window_again(options: dict[str,
 
 
 def test_a_leader_takes_no_more_than_it_may_have_uncommitted() -> None:
-    network = Network(3, max_uncommitted_bytes=10)
+    overhead = 32
+    network = Network(3, max_uncommitted_bytes=2 * (overhead + 5))
     lead(network, 1, 2)
-    assert network.propose(1, b"x" * 50) == 2, "one command is always taken"
-    refused = network.propose(1, b"y")
-    assert refused == Refused(Refusal.BUSY, "50 bytes wait to be committed")
+    assert network.propose(1, b"x" * 100) == 2, "one command is always taken"
+    refused = network.propose(1, b"")
+    assert refused == Refused(Refusal.BUSY, "132 bytes wait to be committed")
     network.settle()
     assert [network.propose(1, b"x" * 5) for _ in range(2)] == [3, 4]
-    assert isinstance(network.propose(1, b"x"), Refused)
+    assert isinstance(network.propose(1, b""), Refused), "an empty command takes room too"
     # What is not committed yet counts for the next leader as well.
     network.settle()
-    network.propose(1, b"z" * 9)
+    network.propose(1, b"z" * 10)
     exchange(network, 1, 2)
     network.crash(1)
     network.in_flight.clear()
     elect(network, 2, 3)
-    assert isinstance(network.propose(2, b"zz"), Refused)
+    assert isinstance(network.propose(2, b""), Refused)
 
 
 def test_bug_38_a_follower_that_has_everything_stays_probed() -> None:

@@ -167,6 +167,22 @@ def test_a_change_meant_for_another_configuration() -> None:
     assert network.change(1, [AddVoter(5)], expected_index=2) == 3
 
 
+def test_a_snapshot_does_not_change_for_which_configuration_a_change_is_meant() -> None:
+    """The index stays that of the configuration's entry, also for who starts from a snapshot."""
+    network = led()
+    change(network, 1, AddVoter(4))
+    network.settle()
+    network.propose(1, b"x")
+    network.settle()
+    network.compact(1)
+    assert network.core(1).configuration_index == 2
+    network.crash(1)
+    network.restart(1)
+    assert network.core(1).configuration_index == 2
+    lead(network, 1, 2, 3)
+    assert network.change(1, [AddVoter(5)], expected_index=2) == network.core(1).log.last_index
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -169,7 +169,7 @@ def test_the_configuration_in_force_is_the_last_in_the_log(steps: list[tuple[str
                 kept.compact(index)
         assert (kept.index, kept.latest) == (max(naive), naive[max(naive)])
         for at in range(start, max(naive) + 3):
-            assert kept.at(at) == naive[max(i for i in naive if i <= at)]
+            assert kept.at(at).configuration == naive[max(i for i in naive if i <= at)]
 
 
 # --- Logs --------------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ def test_bug_17_a_snapshot_leaves_a_configuration_in_force_that_is_long_gone(
     heartbeat(network, 1)
     heartbeat(network, 1)
     assert voters(network, 4) == (1, 2, 4, 5)
-    assert network.core(4).configuration_index == network.core(1).snapshot.index
+    assert network.core(4).configuration_index == network.core(1).configuration_index
 
 
 def test_bug_17_a_newer_configuration_of_the_log_goes_when_the_snapshot_replaces_it() -> None:

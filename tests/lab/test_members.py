@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+
 import psutil
 import pytest
 
+from raft.clock import VirtualClock
+from raft.core.events import ConfigurationChanged
+from raftviz.commands import Promote
+from raftviz.lab.cluster_time import ClusterTime
+from raftviz.lab.on_members import CHANGE_SECONDS, OnMembers
 from raftviz.model.events import ServerAdded, ServerRemoved
 
 
@@ -82,3 +90,27 @@ async def test_what_is_refused_changes_nothing(lab):
     await lab.do(f"kill {leader}")
     assert (await lab.refused("add 4")).startswith("nobody leads at the moment")
     assert set(lab.view.servers) == {leader}
+
+
+async def test_a_change_has_its_time_of_the_cluster_s_and_frozen_time_is_none():
+    time = ClusterTime(VirtualClock(rate=0.0))
+    time.run(1.0)
+    configuration = ConfigurationChanged(1, (1, 2), (), (3,))
+    view = SimpleNamespace(servers=(1, 2, 3), configuration=configuration)
+    begun = asyncio.Event()
+
+    async def promote(server, limit):
+        begun.set()
+        await asyncio.get_running_loop().create_future()
+
+    parts = SimpleNamespace(
+        time=time, view=view, raft=SimpleNamespace(promote=promote), cluster=None
+    )
+    change = asyncio.ensure_future(await OnMembers(parts).carry_out(Promote((3,))))
+    await begun.wait()
+    time.run(0.0)
+    time.advance(CHANGE_SECONDS - 1)
+    await asyncio.sleep(0)
+    assert not change.done()
+    time.advance(CHANGE_SECONDS + 1)
+    assert await change == "the outcome is unknown: it is not done after 30 s"

@@ -199,7 +199,9 @@ SAMPLES = (
     RequestPreVote(1, 2, 5, 9, 3),
     RequestPreVoteReply(2, 1, 4, 5, Granted()),
     TimeoutNow(2, 1, 4),
-    InstallSnapshot(2, 1, 4, 100, 3, b'{"voters":[1,2,3]}', 200000, 2**32 - 1, 65536, b"data", 8),
+    InstallSnapshot(
+        2, 1, 4, 100, 3, b'{"voters":[1,2,3]}', 200000, 2**32 - 1, 65536, b"data", 8, 96
+    ),
     InstallSnapshotReply(1, 2, 4, 100, 65540, installed=False, round=8),
     ReadIndex(1, 2, 4, context=2**63),
     ReadIndexReply(2, 1, 4, context=2**63, index=99),
@@ -229,6 +231,7 @@ SAMPLES = (
     ClientReply(10, Transferred(3)),
     ClientReply(11, SnapshotTaken(100)),
     ClientReply(12, Status(4, Role.PRE_CANDIDATE, 3, 1, 1, 9, 3, 8, 8, 5, 9, (1, 2), (3,), (4,))),
+    ClientReply(13, Status(2, Role.FOLLOWER, 3, None, 1, 4, 1, 0, 0, 0, 0, (1, 2), (), (), True)),
     Results((12, 14, 15), (b"done", b"1", b"")),
     Results((13,), (b"done",), configuration=9),
     *(Observation(12.34, 5678.5, event) for event in _EVENTS),

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from raft import changing
 from raft.core.membership import AddLearner, AddVoter, Remove
 from raft.core.messages import Index, ServerId
 from raft.core.ready import Refusal
@@ -237,6 +238,22 @@ async def test_a_learner_that_does_not_catch_up_stays_one() -> None:
     async with cluster(Scripted(ONE, says(lagging))) as raft:
         with pytest.raises(LaggingError, match=r"up to 2 of 9 after 0.3 s; it stays a learner"):
             await raft.add(THREE, "127.0.0.1:1", timeout=0.3)
+
+
+async def test_a_learner_that_has_all_at_the_first_look_keeps_up_on_the_slowest_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changing, "ROUND_SECONDS", 0.0)  # every answer takes longer
+    progress = (FollowerProgress(THREE, Index(10), Index(9)),)
+    learner = dataclasses.replace(members(4), learners=(THREE,), progress=progress)
+
+    def script(request: ClientRequest, connection: Connection) -> Reply:
+        if isinstance(request.body, ChangeMembers):
+            return members(5, _3="127.0.0.1:1")
+        return learner
+
+    async with cluster(Scripted(ONE, script)) as raft:
+        assert THREE in (await raft.add(THREE, "127.0.0.1:1", timeout=10.0)).voters
 
 
 async def test_a_new_voter_is_a_learner_until_it_has_the_log() -> None:

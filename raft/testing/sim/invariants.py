@@ -129,7 +129,7 @@ class Invariants:
         recovers = self.recoveries.begins(facts, found.hard_state, states)
         if not recovers and (chain, found.hard_state) not in allowed:
             if harm is Harm.UNNOTICED:
-                self._check_older(server, chain, found.hard_state)
+                self._check_older(server, chain, found.hard_state, states)
                 return False
             raise Violation(
                 "16 durability",
@@ -142,14 +142,16 @@ class Invariants:
         facts.commit = facts.applied = found.snapshot.index if found.snapshot else Index(0)
         return True
 
-    def _check_older(self, server: ServerId, chain: list[Prefix], found: HardState) -> None:
+    def _check_older(
+        self, server: ServerId, chain: list[Prefix], found: HardState, newest: list[HardState]
+    ) -> None:
         """Check that a harmed disk holds nothing that never was there."""
         index = len(chain) - 1
         term = self.chains.terms[chain[index]]
         known = (
             self._prefix.get((index, term)) == chain[index] or chain == self.committed[: index + 1]
         )
-        if not known or found.term > self.facts[server].hard_state.term:
+        if not known or found.term > max(state.term for state in newest):
             raise Violation(
                 "16 durability", f"S{server} finds {found} and {index}/{term}, which never was"
             )
@@ -575,7 +577,7 @@ class Invariants:
         if index < facts.commit:
             raise Violation("11 order", f"S{facts.server} goes back from {facts.commit} to {index}")
         facts.commit = index
-        self._check_members(facts, core.configuration)
+        self._check_members(facts, core)
 
     def _compacted(self, facts: Facts, core: Core, event: LogCompacted) -> None:
         self.coverage["log compacted"] += 1
@@ -618,12 +620,13 @@ class Invariants:
                 f"S{facts.server} follows {event}, but its log says {known}",
             )
 
-    def _check_members(self, facts: Facts, configuration: Configuration) -> None:
-        if configuration != facts.configuration:
+    def _check_members(self, facts: Facts, core: Core) -> None:
+        followed = (core.configuration_index, core.configuration)
+        if followed != facts.configurations[-1]:
             raise Violation(
                 "22 configuration",
-                f"S{facts.server} follows {configuration} after a snapshot; "
-                f"committed is {facts.configuration}",
+                f"S{facts.server} follows {followed} after a snapshot; "
+                f"committed is {facts.configurations[-1]}",
             )
 
     def _transfer_changed(self, facts: Facts, core: Core, event: TransferChanged) -> None:
@@ -641,17 +644,18 @@ class Invariants:
             index = found.snapshot.index
             chain = self.committed[: index + 1]
             configurations = [p for p in self.configurations if p[0] <= index]
-            if len(chain) != index + 1 or configurations[-1][1] != found.snapshot.configuration:
+            placed = (found.snapshot.configuration_index, found.snapshot.configuration)
+            if len(chain) != index + 1 or configurations[-1] != placed:
                 raise Violation(
                     "22 configuration",
-                    f"a snapshot of {index} on a disk has {found.snapshot.configuration}, "
-                    f"committed is {configurations[-1][1]}",
+                    f"a snapshot of {index} on a disk has {placed}, "
+                    f"committed is {configurations[-1]}",
                 )
         for entry in found.entries:
             chain.append(self.chains.extend(chain[-1], entry))
             if entry.kind is _CONFIGURATION:
-                placed = Configuration.decode(entry.data)
-                configurations.append((Index(len(chain) - 1), placed))
+                configuration = Configuration.decode(entry.data)
+                configurations.append((Index(len(chain) - 1), configuration))
         return chain, configurations
 
     def _after_save(self, durable: list[Prefix], save: Save) -> HardState | None:
