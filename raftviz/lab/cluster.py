@@ -111,16 +111,18 @@ class Cluster:
         running = _Running(process, Observer(server, self._stream, machine.clock))
         self._running[server] = running
         self._stream.tell(ServerSpawned(server, process.pid, process.address))
-        self._fabric.server_up(server, process.address)
+        self._fabric.server_started(server)
         self._tasks.create_task(self._watch(running))
+        # Nobody reaches it before it is told: it could store what its disk has no room for.
+        clock = machine.clock.setting(self._time.setting)
         try:
-            setting = machine.clock.setting(self._time.setting)
-            await running.observer.attach(process.address, self._identity, setting)
+            await running.observer.attach(
+                process.address, self._identity, machine.disk_setting, clock
+            )
         except (OSError, HandshakeError) as error:
             await self._kill(server)
             raise ServerStartError(f"S{server} started but does not answer: {error}") from error
-        if not machine.disk.is_sound:
-            running.observer.send(machine.disk_setting)
+        self._fabric.server_up(server, process.address)
         self._tasks.create_task(self._watch_observer(running))
 
     async def start_joining(self, server: ServerId) -> None:

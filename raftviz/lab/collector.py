@@ -43,8 +43,8 @@ class Observer:
         self._tokens = itertools.count(1)
         self._barriers: dict[int, asyncio.Future[int | None]] = {}
 
-    async def attach(self, address: str, identity: Identity, setting: Control) -> None:
-        """Connect, set the server's clock, and wait until its whole state is in the stream.
+    async def attach(self, address: str, identity: Identity, *settings: Control) -> None:
+        """Connect, give the server its settings, and wait until its whole state is in the stream.
 
         Raises OSError (TimeoutError: it does not tell its state) or HandshakeError.
         """
@@ -55,7 +55,8 @@ class Observer:
         except BaseException:
             self.closed.set()
             raise
-        self.send(setting)
+        for setting in settings:
+            self.send(setting)
         try:
             async with asyncio.timeout(STATE_SECONDS):
                 await self._attached.wait()

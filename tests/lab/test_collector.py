@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -18,10 +20,14 @@ from raft.frames import (
     NotLeader,
     Observation,
     SetClock,
+    SetDisk,
 )
 from raft.transport import Identity
 from raftviz.lab import collector
+from raftviz.lab.cluster import Cluster
+from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.collector import Observer
+from raftviz.lab.fabric import Fabric
 from raftviz.lab.machine import ServerClock
 from raftviz.lab.stream import Stream
 from raftviz.model.events import LabStarted, Warned
@@ -117,3 +123,38 @@ async def test_a_server_that_tells_more_than_can_be_heard_is_reported_once(obser
             await asyncio.sleep(0)
     (warning,) = warnings
     assert re.fullmatch(r"S1 tells more than can be heard: \d+ s wait unheard", warning)
+
+
+async def test_a_server_is_told_of_its_disk_and_its_clock_before_anybody_reaches_it():
+    told_to_it, up, over = [], [], asyncio.Event()
+
+    class Restarted(Rogue):
+        def control(self, connection, control):
+            told_to_it.append(type(control))
+            if len(told_to_it) == 2:
+                connection.send(STATE)
+
+    async def ended():
+        await over.wait()
+        return "exit status 0"
+
+    async def started(*how):
+        return SimpleNamespace(
+            server=ONE, pid=1, address=address, paused=False, killed=True, ended=ended
+        )
+
+    rogue = Restarted()
+    address = await rogue.start()
+    fabric = create_autospec(Fabric, instance=True, ports={ONE: address})
+    fabric.server_up = lambda server, address: up.extend(told_to_it)
+    supervisor = SimpleNamespace(start=started)
+    stream = Stream(VirtualClock())
+    stream.tell(LabStarted("test", (ONE,), 0.15, 0.3, 0.05, 1))
+    clock, identity = ClusterTime(VirtualClock(rate=0.0)), Identity(CLUSTER, None, SECRET)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        await Cluster(supervisor, fabric, stream, clock, identity, tasks).start_all([ONE])
+        assert up == [SetDisk, SetClock]
+        rogue.stop()
+        for connection in rogue.connections:
+            connection.close("it ends")
+        over.set()
