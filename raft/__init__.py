@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         RefusedError,
         RejectedError,
         TransferringError,
+        UnknownServerError,
         UnreachableError,
     )
     from raft.frames import Consistency, Members, ObservationsLost, Status
@@ -95,6 +96,7 @@ __all__ = [
     "StorageError",
     "Term",
     "TransferringError",
+    "UnknownServerError",
     "UnreachableError",
     "Wal",
     "read_secret",
@@ -126,6 +128,7 @@ _HOMES = {
         "RefusedError",
         "RejectedError",
         "TransferringError",
+        "UnknownServerError",
         "UnreachableError",
     ),
     "raft.frames": ("Consistency", "Members", "ObservationsLost", "Status"),

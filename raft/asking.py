@@ -25,6 +25,7 @@ from raft.errors import (
     RaftError,
     RefusedError,
     RejectedError,
+    UnknownServerError,
     UnreachableError,
 )
 from raft.frames import (
@@ -105,14 +106,19 @@ class Asker:
         for line in self._lines.values():
             line.close()
 
+    def address(self, server: ServerId) -> str:
+        """Return where a server is. Raises UnknownServerError."""
+        self._line(server)
+        return self.servers[server]
+
     def move(self, server: ServerId, address: str) -> None:
-        """Reach a server at ``HOST:PORT`` from now on. Raises ValueError."""
+        """Reach a server at ``HOST:PORT`` from now on. Raises ValueError, UnknownServerError."""
         parse_address(address)
         self._line(server).move(address)
         self.servers[server] = address
 
     def prefer(self, server: ServerId) -> None:
-        """Ask this server first, until another one is known to lead. Raises ValueError."""
+        """Ask this server first, until another one is known to lead. Raises UnknownServerError."""
         self._line(server)
         self.leader = server
 
@@ -161,6 +167,12 @@ class Asker:
             if request.unsure and not isinstance(error, OutcomeUnknownError):
                 raise OutcomeUnknownError(f"it may have been carried out; then: {error}") from None
             raise
+
+    def tell(self, request: Request) -> None:
+        """Send a request to whoever led last, if that is possible now, and wait for no reply."""
+        line = None if self.leader is None else self._lines.get(self.leader)
+        if line is not None and line.ready is not None:
+            line.ready.tell(request)
 
     # --- One request -----------------------------------------------------------------------------
 
@@ -290,7 +302,7 @@ class Asker:
 
     def _line(self, server: ServerId) -> Line:
         if server not in self._lines:
-            raise ValueError(f"there is no server {server} in this cluster")
+            raise UnknownServerError(server, self._lines)
         return self._lines[server]
 
     def _distrust(self, server: ServerId) -> None:

@@ -66,7 +66,9 @@ def main(options: argparse.Namespace) -> int:
     try:
         action(options)
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        reason = error.strerror or str(error)
+        if error.filename:
+            reason = f"{error.filename}: {reason}"
     except CertsError as error:
         reason = str(error)
     else:

@@ -64,13 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Nobody reads our output any more, and Python must not complain about that at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # nobody reads our output any more
+        _drop_output()
         return FAILED
+    except OSError as error:
+        _drop_output()
+        return _fail(options, f"{error.filename or 'standard output'}: {error.strerror}")
     return status
+
+
+def _drop_output() -> None:
+    """Let go of what cannot be written: Python must not complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(options: argparse.Namespace, reason: object) -> int:
@@ -93,11 +101,12 @@ def _serve(options: argparse.Namespace) -> int:
     from raft.server import ServerConfig
     from raft.serving import serve
 
-    peers = _by_id(options, options.peer)
+    peers = _by_id(options, options.peer, "--peer")
     if options.id in peers:
         _misused(options, f"--peer names the other servers; {options.id} is this one")
     here = options.advertise or options.listen
     known = peers if here.endswith(":0") else {**peers, options.id: here}
+    _must_differ(options, known, "--peer")
     shortest, longest = options.election_timeout
     secret = _secret(options)
     if not isinstance(secret, bytes) and here.startswith(("0.0.0.0:", "[::]:")):
@@ -115,19 +124,19 @@ def _serve(options: argparse.Namespace) -> int:
             check_quorum=options.check_quorum,
             max_append_bytes=options.append_bytes,
         )
+        config = ServerConfig(
+            core=core,
+            cluster=identity.cluster,
+            secret=identity.secret,
+            listen=options.listen,
+            peers=peers,
+            seed=options.seed,
+            attended=options.attended,
+            advertise=options.advertise or "",
+            snapshots=SnapshotPolicy(options.snapshot_entries, options.snapshot_bytes),
+        )
     except ValueError as error:
         _misused(options, str(error))
-    config = ServerConfig(
-        core=core,
-        cluster=identity.cluster,
-        secret=identity.secret,
-        listen=options.listen,
-        peers=peers,
-        seed=options.seed,
-        attended=options.attended,
-        advertise=options.advertise or "",
-        snapshots=SnapshotPolicy(options.snapshot_entries, options.snapshot_bytes),
-    )
     return serve(config, options.data, _broken(options))
 
 
@@ -187,26 +196,38 @@ def _use(options: argparse.Namespace) -> int:
 def _servers(options: argparse.Namespace) -> dict[ServerId, str]:
     """Return where the cluster's servers are, from the command line or the environment."""
     given: list[tuple[ServerId, str]] = options.server or []
+    where = "--server" if given else "RAFT_SERVERS"
     text = os.environ.get("RAFT_SERVERS", "")
     if not given and text:
         try:
             given = [_server(part.strip()) for part in text.split(",")]
         except argparse.ArgumentTypeError as error:
-            _misused(options, f"RAFT_SERVERS: {error}")
+            _misused(options, f"{where}: {error}")
     if not given:
         _misused(options, "which servers? Give --server ID=HOST:PORT, or set RAFT_SERVERS")
-    return _by_id(options, given)
+    servers = _by_id(options, given, where)
+    _must_differ(options, servers, where)
+    return servers
 
 
 def _by_id(
-    options: argparse.Namespace, given: Iterable[tuple[ServerId, str]]
+    options: argparse.Namespace, given: Iterable[tuple[ServerId, str]], where: str
 ) -> dict[ServerId, str]:
     addresses: dict[ServerId, str] = {}
     for server, address in given:
         if server in addresses:
-            _misused(options, f"server {server} is given twice")
+            _misused(options, f"{where}: server {server} is given twice")
         addresses[server] = address
     return addresses
+
+
+def _must_differ(options: argparse.Namespace, addresses: dict[ServerId, str], where: str) -> None:
+    """End if two servers are said to listen at one address."""
+    servers: dict[str, ServerId] = {}
+    for server, address in addresses.items():
+        other = servers.setdefault(address, server)
+        if other != server:
+            _misused(options, f"{where}: servers {other} and {server} cannot both be at {address}")
 
 
 def _cluster(options: argparse.Namespace, secret: bytes | Certificate) -> str:
@@ -257,6 +278,14 @@ def _id(text: str) -> ServerId:
 
 
 def _address(text: str) -> str:
+    """Return where a server can be called."""
+    if int(_place(text).rpartition(":")[2]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: nobody can be called at port 0")
+    return text
+
+
+def _place(text: str) -> str:
+    """Return where a server may listen: port 0 takes a free one."""
     from raft.transport import parse_address
 
     try:
@@ -310,8 +339,10 @@ def _count(text: str) -> int:
 
 
 def _whole(text: str) -> int:
-    if re.fullmatch(r"[+-]?[0-9]{1,19}", text) is None:
+    if re.fullmatch(r"[+-]?[0-9]+", text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} has more than 64 bits: {2**63 - 1} has not")
     return int(text)
 
 
@@ -421,6 +452,8 @@ def _add(
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=what, description=what[0].upper() + what[1:] + "."
     )
+    # As from Python 3.14 on: -1s is a wrong duration then, and no unknown option.
+    command._negative_number_matcher = re.compile(r"-\.?\d")
     command.set_defaults(run=run, parser=command)
     return command
 
@@ -476,7 +509,7 @@ def _add_serve(commands: Commands) -> None:
     add("--id", type=_id, required=True, help="this server's number, from 1 on")
     add(
         "--listen",
-        type=_address,
+        type=_place,
         required=True,
         metavar="HOST:PORT",
         help="where to listen; port 0 takes a free one; without a certificate on loopback only",
@@ -502,7 +535,7 @@ def _add_serve(commands: Commands) -> None:
     )
     add("--data", type=Path, required=True, metavar="DIR", help="the directory of this server")
     _add_behaviour(serve)
-    add("--seed", type=int, metavar="N", help="draw the same election timeouts in every run")
+    add("--seed", type=_whole, metavar="N", help="draw the same election timeouts in every run")
     add(
         "--attended",
         action="store_true",

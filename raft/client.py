@@ -20,6 +20,7 @@ from raft.errors import (
     RaftError,
     RefusedError,
     RejectedError,
+    UnknownServerError,
 )
 from raft.frames import (
     ChangeMembers,
@@ -62,12 +63,14 @@ class Raft:
     too. Raises ValueError for an address, a cluster's name or a secret that cannot be one.
 
     Every request ends: with its answer, with a RaftError that says what is certain, or with
-    OutcomeUnknownError. Timeouts are in real seconds; with None a request waits as long as it
-    takes, with an ``asyncio.Timeout`` (not yet entered) until whoever made it lets it expire.
+    OutcomeUnknownError. For a ``server`` that it does not know all raise UnknownServerError.
+    Timeouts are in real seconds; with None a request waits as long as it takes, with an
+    ``asyncio.Timeout`` (not yet entered) until whoever made it lets it expire.
 
-    Commands are numbered in a session, which the first one opens (an entry of its own in the
-    log): so they are sent again until they are answered, and carried out once. ``sessions=False``
-    sends them as they are, and never again once they may be in a log.
+    Commands are numbered in a session, which the first one opens (an entry of its own in the log):
+    so they are sent again until they are answered, and carried out once. It is closed with the
+    handle, or expires (``raft.machine.sessions``). ``sessions=False`` sends them as they are, and
+    never again once they may be in a log.
     """
 
     id: ServerId | None = None
@@ -99,7 +102,12 @@ class Raft:
         self.close()
 
     def close(self) -> None:
-        """Close all connections. Requests under way end as if their servers had gone."""
+        """Close the session and all connections.
+
+        Requests under way end as if their servers had gone.
+        """
+        if self._session is not None:
+            self._session.close()
         self._asker.close()
 
     @property
@@ -108,11 +116,11 @@ class Raft:
         return dict(self._asker.servers)
 
     def moved(self, server: ServerId, address: str) -> None:
-        """Reach a server at ``HOST:PORT`` from now on. Raises ValueError."""
+        """Reach a server at ``HOST:PORT`` from now on. Raises ValueError, UnknownServerError."""
         self._asker.move(server, address)
 
     def prefer(self, server: ServerId) -> None:
-        """Ask this server first, until another one is known to lead. Raises ValueError.
+        """Ask this server first, until another one is known to lead. Raises UnknownServerError.
 
         For whoever knows better: a leader that was cut off and replaced takes a command without
         a session, and then nobody can say what will become of it.
@@ -197,7 +205,7 @@ class Raft:
         while True:
             try:
                 status = await self.status(server, min(LOOK_TIMEOUT, deadline.left))
-            except RefusedError:
+            except (RefusedError, UnknownServerError):
                 raise
             except RaftError as error:
                 why = str(error)
@@ -222,8 +230,7 @@ class Raft:
     async def _observed(self, server: ServerId | None) -> AsyncIterator[Event]:
         if server is None:
             server = await self._find_leader(5.0)
-        address = self._asker.servers[server]
-        connection, events = await observe(server, address, self._identity)
+        connection, events = await observe(server, self._asker.address(server), self._identity)
         try:
             async for event in events:
                 yield event

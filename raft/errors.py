@@ -6,6 +6,7 @@ server said: show them through ``raft.printable``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from raft.core.messages import ServerId
@@ -42,6 +43,17 @@ class RefusedError(UnreachableError):
     """A server is there but will not talk to us: another cluster, another secret, another id."""
 
     advice = "it will not change its mind: compare what both of you were told"
+
+
+class UnknownServerError(RaftError):
+    """A server was named of which this handle knows no address; nothing was done."""
+
+    advice = "a member that was added is known once the handle has asked for the members"
+
+    def __init__(self, server: ServerId, known: Iterable[ServerId]) -> None:
+        ids = ", ".join(map(str, sorted(known)))
+        super().__init__(f"there is no server {server} in this cluster: there are {ids}")
+        self.server = server
 
 
 class NotLeaderError(RaftError):

@@ -263,7 +263,8 @@ class Status:
     """One server's state in numbers.
 
     ``snapshot_index`` is 0 without a snapshot. The members are those of the newest
-    configuration in its log, which need not be committed.
+    configuration in its log, which need not be committed. A server that is ``recovering`` lost
+    entries, and does not vote until it has got them back (``raft.core.recovering``).
     """
 
     server: ServerId
@@ -280,6 +281,7 @@ class Status:
     voters: tuple[ServerId, ...]
     outgoing: tuple[ServerId, ...]
     learners: tuple[ServerId, ...]
+    recovering: bool = False
 
 
 @dataclass(frozen=True, slots=True)

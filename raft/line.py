@@ -112,15 +112,10 @@ def unreachable(
     server: ServerId, address: str, error: HandshakeError | OSError
 ) -> UnreachableError:
     """Return what it means that ``raft.transport.connect`` failed."""
-    match error:
-        case HandshakeError():
-            kind = UnreachableError if error.reason is RefusalReason.BUSY else RefusedError
-            return kind(server, f"{address}: refused: {error.detail}")
-        case TimeoutError():
-            return UnreachableError(server, str(error))
-        case ConnectionRefusedError():
-            return UnreachableError(server, f"{address}: nobody listens")
-    return UnreachableError(server, f"{address}: {error.strerror or error}")
+    if isinstance(error, HandshakeError):
+        kind = UnreachableError if error.reason is RefusalReason.BUSY else RefusedError
+        return kind(server, f"{address}: refused: {error.detail}")
+    return UnreachableError(server, str(error))
 
 
 class Call:
@@ -167,6 +162,11 @@ class Call:
             del self._waiting[number]
             if self._leaving and not self._waiting:
                 self.close()
+
+    def tell(self, request: Request) -> None:
+        """Send a request at once, and wait for no reply; it may be lost."""
+        assert self._connection is not None
+        self._connection.send(ClientRequest(next(self._numbers), request))
 
     def close_when_idle(self) -> None:
         """Close it as soon as no request waits on it."""

@@ -371,6 +371,7 @@ class Requests:
             voters=core.configuration.voters,
             outgoing=core.configuration.outgoing,
             learners=core.configuration.learners,
+            recovering=core.recovering,
         )
 
     # --- What became of them ---------------------------------------------------------------------

@@ -52,6 +52,10 @@ from raft.storage.base import LogStore
 from raft.storage.faulty import FaultyDisk
 from raft.transport import Connection, Identity, Listener
 from raft.watching import Watchers
+from raft.wire import MAX_FRAME
+
+MAX_PAYLOAD = MAX_FRAME // 2
+"""So many bytes of entries, or of a snapshot, fit into a message with what tells of them."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +70,8 @@ class ServerConfig:
     where others reach this server, if not there. ``peers`` maps other members to ``host:port``,
     which counts more than what the cluster's configuration says. ``seed`` fixes the election
     timeouts (None: drawn afresh). An ``attended`` server's time stands still until an observer
-    sets its clock. Raises ValueError without an address.
+    sets its clock. Raises ValueError without an address, and
+    for messages that would be too large.
     """
 
     core: Config
@@ -80,7 +85,10 @@ class ServerConfig:
     snapshots: SnapshotPolicy = field(default_factory=SnapshotPolicy)
 
     def __post_init__(self) -> None:
-        """Find the address to listen at."""
+        """Find the address to listen at, and refuse what peers would refuse."""
+        for name in ("max_append_bytes", "snapshot_chunk_bytes"):
+            if (size := getattr(self.core, name)) > MAX_PAYLOAD:
+                raise ValueError(f"{name} must be at most {MAX_PAYLOAD}, not {size}")
         listen = self.listen or dict(self.core.addresses).get(self.core.server, "")
         if not listen:
             raise ValueError(

@@ -101,6 +101,8 @@ def _report_recovery(server: Server, wal: Wal) -> None:
     if wal.dropped_tail:
         _log.warning("%s: dropped %d bytes of an unfinished write", wal.path, wal.dropped_tail)
     core = server.core
+    if core.recovering and not wal.notices:
+        _log.warning("%s: the log is still being got back from the other servers", wal.path)
     count = core.log.last_index - core.log.prev_index
     behind = f" behind a snapshot up to {core.snapshot.index}" if core.snapshot else ""
     _log.info("%s: term %d, %d entries%s", wal.path, core.term, count, behind)

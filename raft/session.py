@@ -15,6 +15,7 @@ from raft.errors import OutcomeUnknownError, RejectedError
 from raft.frames import Propose, Reply, Result
 from raft.machine.sessions import (
     MAX_UNANSWERED,
+    CloseSession,
     Numbering,
     OpenSession,
     Performed,
@@ -36,6 +37,16 @@ class Session:
         self._numbering: Numbering | None = None
         self._opening = asyncio.Lock()
         self._room = asyncio.Event()
+
+    def close(self) -> None:
+        """Let the servers forget the session, which nobody uses any more, and do not wait.
+
+        If that is lost, the session expires. A command that is under way can only come before,
+        or find no session: it is not carried out twice.
+        """
+        numbering, self._numbering = self._numbering, None
+        if numbering is not None:
+            self._asker.tell(Propose(encode_request(CloseSession(numbering.session))))
 
     def propose(self, command: bytes, timeout: Limit) -> Awaitable[bytes]:
         """Have a command carried out, once; return what the state machine answered.

@@ -94,7 +94,10 @@ def _jobs(text: str) -> int:
 
 
 def _kinds(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
+    kinds = tuple(text.split(","))
+    if "" in kinds:
+        raise argparse.ArgumentTypeError(f"{text!r}: a name is missing: crash,power are two")
+    return kinds
 
 
 def _numbers(text: str) -> tuple[int, ...]:

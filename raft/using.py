@@ -188,6 +188,7 @@ def _in_words(address: str, answer: Status | UnreachableError) -> list[str]:
         answer.snapshot_index or None,
     )
     role = answer.role.name.lower().replace("_", "-")
+    role += ", recovering" if answer.recovering else ""
     return [role, *("-" if n is None else str(n) for n in numbers), _members_in_words(answer)]
 
 
@@ -259,6 +260,9 @@ async def _add(raft: Raft, options: Namespace) -> None:
             f"server {server} is a member already, at {known}: "
             "a new server needs a number that none ever had"
         )
+    at = {member.address: member.server for member in members.addresses}.get(address, server)
+    if at != server:
+        raise CannotError(f"server {at} is at {address} already: a new one listens elsewhere")
     if server in members.voters:
         print(f"server {server} is a voter already")
     else:

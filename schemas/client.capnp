@@ -226,4 +226,6 @@ struct Status {
   outgoing @12 :List(UInt64);
   learners @13 :List(UInt64);
   # The newest configuration in its log, as in Members.
+  recovering @14 :Bool;
+  # It lost entries, and does not vote until it has got them back.
 }

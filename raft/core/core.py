@@ -189,6 +189,7 @@ class Core:
         if now < self._state.deadline:
             return
         if self._leadership is None:
+            # Followers and candidates: if election timeout elapses, start (new) election (§5.2).
             self._campaign(now, RoleReason.ELECTION_TIMEOUT)
         elif (reason := self._leadership.tick(now)) is not None:
             self._become_follower(reason, now)
@@ -380,6 +381,7 @@ class Core:
         if self._leadership is not None:
             raise state.violation(f"S{message.src} also leads term {state.term}")
         if self._election is not None or self._pre_election is not None:
+            # Candidates: if AppendEntries comes from new leader, convert to follower (§5.2).
             self._become_follower(RoleReason.LEADER_EXISTS, now)
         state.hear(message.src, now)
 
@@ -494,6 +496,8 @@ class Core:
         )
 
     def _take_committed(self) -> tuple[Index, tuple[Entry, ...]]:
+        # All servers: if commitIndex > lastApplied, apply what lies between, in order (§5.3).
+        # ``applied`` raises lastApplied when the state machine has done so.
         state = self._state
         first_index = self.rules.next_to_apply(self._handed_to_apply)
         self._handed_to_apply = state.commit_index

@@ -95,7 +95,7 @@ class Transfer:
 
 @dataclass(slots=True)
 class Progress:
-    """nextIndex and matchIndex of one follower.
+    """nextIndex and matchIndex of one follower (Figure 2, volatile state on leaders).
 
     Invariant: 0 ≤ match_index < next_index; match_index never falls while one leader leads.
     """

@@ -6,7 +6,7 @@ wrote, and zeros up to the size that the segment was made with::
     header │ opening batch │ batch │ batch │ … │ zeros
 
     header    magic 8s │ version u32 │ length of cluster u32 │ server u64 │ sequence u64 │ salt u64
-              previous u64 (0: none) │ previous end u64 │ last index u64
+              previous u64 (0: none) │ previous end u64 │ last index u64 │ size u64
               previous chain u32 │ after damage u32 (0 or 1)
               cluster, UTF-8, zeros up to a multiple of 8
               checksum u32 over all of it │ zero u32
@@ -44,13 +44,15 @@ It is damage
 * in a segment that another one continues: all of it was synced before;
 * if a batch stands anywhere behind the bad bytes: the bad one was synced before it was written;
 * in the header and the opening batch: they were synced before the file got its name;
+* if the file is shorter than its ``size``, with which it was made, for the same reason;
 * if one flipped bit explains it: that is how disks age, not what a power cut leaves. The head
   is small enough to try each bit. In the body the chain tells which bit it must be, and
   ``sum``, which knows nothing of the chain, confirms it. (A batch ends with ones, so that its
   lost end is more than a bit.)
 
-What remains is greater damage to the very last batch, or a file cut short there. No single file
-can tell that from a crash; a term or a vote in it is safe all the same, in the vote file.
+What remains is greater damage to the last batches, down to the very end: zeros in their place,
+say. No single file can tell that from a crash. The vote file can if a term or a vote was in a
+batch before the last one that had any (see ``reading``), and keeps it in any case.
 """
 
 from __future__ import annotations
@@ -67,9 +69,9 @@ from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
 from raft.storage.checksums import flip, flipped_bit
 
 MAGIC = b"raft-log"
-VERSION = 3
+VERSION = 4
 
-_FILE_HEAD = struct.Struct("<8sIIQQQQQQII")
+_FILE_HEAD = struct.Struct("<8sIIQQQQQQQII")
 _CHECKSUM = struct.Struct("<II")
 _HEAD = struct.Struct("<QQIIII")
 _CHECK = struct.Struct("<I")
@@ -102,8 +104,9 @@ class Header:
 
     ``sequence`` counts segments and is never used again. ``previous`` is the one that this one
     continues (0: none), ``previous_end`` how many of its bytes count, ``previous_chain`` the
-    chain there, ``last_index`` that of the log there. ``after_damage``: older segments may be
-    there, but they are evidence. ``salt`` is random: no two files have the same.
+    chain there, ``last_index`` that of the log there. ``size``: so many bytes the file was made
+    with. ``after_damage``: older segments may be there, but they are evidence. ``salt`` is
+    random: no two files have the same.
     """
 
     cluster: str
@@ -114,6 +117,7 @@ class Header:
     previous_end: int = 0
     previous_chain: int = 0
     last_index: Index = Index(0)
+    size: int = 0
     after_damage: bool = False
     version: int = VERSION
 
@@ -158,6 +162,7 @@ def encode_header(header: Header) -> bytes:
         header.previous,
         header.previous_end,
         header.last_index,
+        header.size,
         header.previous_chain,
         header.after_damage,
     )
@@ -247,7 +252,7 @@ def decode_header(data: bytes) -> tuple[Header, bytes]:
     if checks != _CHECKSUM.pack(zlib.crc32(body), 0):
         raise DamagedError(0, "the header's checksum does not match it")
     cluster = body[_FILE_HEAD.size : _FILE_HEAD.size + length].decode()
-    previous, previous_end, last_index, previous_chain, after_damage = before
+    previous, previous_end, last_index, size, previous_chain, after_damage = before
     header = Header(
         cluster,
         ServerId(server),
@@ -257,6 +262,7 @@ def decode_header(data: bytes) -> tuple[Header, bytes]:
         previous_end,
         previous_chain,
         Index(last_index),
+        size,
         bool(after_damage),
         version,
     )

@@ -230,6 +230,26 @@ def _read_segments(reading: Reading, segments: list[Segment], reader: type[Reade
         _read_segment(reading.replay, segment, following, reader)
     last = segments[-1]
     reading.torn = used_bytes(last.data, last.end)
+    with damage_in(last.path):
+        _check_end(reading, last)
+
+
+def _check_end(reading: Reading, last: Segment) -> None:
+    """See that the log may end where it does. Raises DamagedError.
+
+    A file was made with all its zeros; and the log said what the older copy of term and vote
+    says before the newer copy was written.
+    """
+    if len(last.data) < last.header.size:
+        raise DamagedError(
+            len(last.data), f"the file ends here; it was made with {last.header.size} bytes"
+        )
+    logged, vote = reading.replay.hard_state or HardState(), reading.vote
+    if vote is None or vote.older is None or vote.newest is None:
+        return
+    older = vote.older.hard_state
+    if logged != vote.newest.hard_state and _age(logged) < _age(older):
+        raise DamagedError(last.end, f"the log ends here, though it once said term {older.term}")
 
 
 def _read_segment(

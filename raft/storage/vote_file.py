@@ -89,10 +89,15 @@ def encode_file(first: Slot) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class VoteFile:
-    """What a vote file says: ``newest`` of the whole slots; ``bad``: where the others are."""
+    """What a vote file says: ``newest`` of the whole slots; ``bad``: where the others are.
+
+    ``older`` is the one before, if both are whole: the log said the same before ``newest`` was
+    written.
+    """
 
     newest: Slot | None
     bad: tuple[int, ...]
+    older: Slot | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -110,7 +115,7 @@ def decode_file(data: bytes) -> VoteFile:
         bad = [whole[0].offset]
     if len(data) != 2 * SLOT and not bad:
         bad = [min(len(data), 2 * SLOT)]
-    return VoteFile(whole[-1] if whole else None, tuple(bad))
+    return VoteFile(whole[-1] if whole else None, tuple(bad), None if bad else whole[0])
 
 
 def _decode_slot(data: bytes, offset: int) -> Slot | None:

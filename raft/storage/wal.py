@@ -316,13 +316,14 @@ class Wal:
         self, header: Header, first_index: Index, entries: Sequence[Entry], wanted: int = 0
     ) -> None:
         """Make the segment after ``header.sequence``; it opens with what counts so far."""
-        header = replace(header, sequence=header.sequence + 1, salt=self._disk.salt())
+        body = encode_body(self._hard_state, self._mark, entries)
+        end = len(encode_header(header)) + body.batch_size
+        room = max(self._segment_bytes, end + wanted)
+        sequence, salt = header.sequence + 1, self._disk.salt()
+        header = replace(header, sequence=sequence, salt=salt, size=room)
         raw = encode_header(header)
         seed = seed_of(raw)
-        body = encode_body(self._hard_state, self._mark, entries)
         batch, chain = encode_batch(len(raw), first_index, body, seed, seed)
-        end = len(raw) + len(batch)
-        room = max(self._segment_bytes, end + wanted)
         content = (raw + batch).ljust(room, b"\0")
         file = self._put(self.path / f"{LOG_NAME}{header.sequence}", content)
         if self._file >= 0:

@@ -68,6 +68,8 @@ class _Work:
     """What a running server has still to do; a crash loses it."""
 
     unsaved: deque[Ready] = field(default_factory=deque)
+    written: int = 0
+    """The number of the last Ready that is on disk, whether that is reported or not."""
     reads: list[ReadState] = field(default_factory=list)
     state: bytes = b""
     """Its state machine: the commands it has applied."""
@@ -172,11 +174,10 @@ class Network:
         With ``reported`` all of it is written first, and then reported in a random order.
         """
         core = self.core(server)
-        disk, unsaved = self.disks[core.config.server], self._work[core.config.server].unsaved
+        unsaved = self._work[core.config.server].unsaved
         while unsaved:
             batch = [unsaved.popleft() for _ in range(len(unsaved) if reported else 1)]
-            for ready in batch:
-                disk.save(ready)
+            self._write(core, batch)
             numbers = [ready.number for ready in batch]
             if reported:
                 reported.shuffle(numbers)
@@ -186,6 +187,26 @@ class Network:
             for ready in batch:
                 self._finish(core, ready)
             self._collect(core)
+
+    def report_last(self, server: int) -> None:
+        """Let the slow disk of a server write all, and report only of the last that it was given.
+
+        Of what came before it reports with :meth:`save`.
+        """
+        core = self.core(server)
+        unsaved = self._work[core.config.server].unsaved
+        if not unsaved:
+            raise ImpossibleRequest(f"the disk of S{server} was given nothing to store")
+        self._write(core, unsaved)
+        core.persisted(unsaved[-1].number, self.now)
+        self._collect(core)
+
+    def _write(self, core: Core, batch: Iterable[Ready]) -> None:
+        work = self._work[core.config.server]
+        for ready in batch:
+            if ready.number > work.written:
+                self.disks[core.config.server].save(ready)
+                work.written = ready.number
 
     def _known(self, server: int) -> ServerId:
         if server not in self.disks:

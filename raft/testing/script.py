@@ -5,11 +5,14 @@
     servers N [one entry a message]    a new cluster, all logs empty
     pre-vote on    check-quorum on     set the scene: what all servers do (they start again)
     pieces of N bytes                  set the scene: how snapshots are sent
+    window of N messages (or bytes)    and how much of the log may be out without an answer
+    tail of N bytes                    and how much of it may wait to be committed
     log N: TERM …                      set the scene: a server's log, by terms
     term N: TERM     vote N: M         set the scene: currentTerm, votedFor
     timeout N        heartbeat N       a timer fires: an election; a round of heartbeats
     heartbeat N->M after INDEX         the paper's empty AppendEntries (Figure 2)
     elect N by M …                     timeout N, and only these others get to vote
+    campaign N                         a server is told to start an election now
     propose N COMMAND                  a client speaks to a server
     open-session N   request N SESSION/NUMBER COMMAND
                                        it wants a command to be carried out once, however often
@@ -18,7 +21,9 @@
     read N           lease-read N      a client reads at a server; and trusts its lease
     add N  add-learner N  promote N  demote N  remove N
                                        the leader is asked to change the members
-    change add N remove M …            … in several ways at once
+    change add N remove M … [as of INDEX]
+                                       … in several ways at once; only if the members are still
+                                       those of that entry
     transfer N       transfer          the leader is asked to hand over to N, to the best one
     forget-leader N                    a server is told that its leader is gone
     compact N [keep COUNT]             a snapshot takes the place of N's log
@@ -28,7 +33,7 @@
     settle [N M]                       deliver until nothing is in flight (between these two)
     tick 50ms                          time passes; timers that are due fire
     cut N [M …]      heal              these servers reach only each other; all reach all again
-    crash N    restart N    disk N slow    disk N save
+    crash N    restart N    disk N slow    disk N save [last]
     lose N from INDEX                  what N, which is down, has stored cannot be read any more
     logs       state N      flight     draw all logs, tell a state, list what is in flight
 
@@ -97,6 +102,14 @@ CHANGES: dict[str, Callable[[ServerId], Change]] = {
 }
 
 
+LIMITS = {
+    ("pieces", "bytes"): "snapshot_chunk_bytes",
+    ("window", "messages"): "max_inflight_messages",
+    ("window", "bytes"): "max_inflight_bytes",
+    ("tail", "bytes"): "max_uncommitted_bytes",
+}
+
+
 class ScriptError(Exception):
     """A command cannot be understood or carried out; the text says what would be right."""
 
@@ -154,8 +167,8 @@ class Script:
         self.network.configure(**{option.replace("-", "_"): state == "on"})
         return self._set_the_scene()
 
-    def _pieces(self, size: str) -> list[str]:
-        self.network.configure(snapshot_chunk_bytes=int(size))
+    def _limit(self, what: str, size: str, unit: str) -> list[str]:
+        self.network.configure(**{LIMITS[what, unit]: int(size)})
         return self._set_the_scene()
 
     def _log(self, server: str, terms: str) -> list[str]:
@@ -213,6 +226,11 @@ class Script:
                 lines += self._deliver(f" {voter}->{server} {kind}Reply")
         return lines
 
+    def _campaign(self, server: str) -> list[str]:
+        if not self.network.campaign(int(server)):
+            return [f"S{server} starts no election"]
+        return self._happened(f"S{server} is told to start an election")
+
     def _tick(self, milliseconds: str) -> list[str]:
         self.network.advance(int(milliseconds) / 1000)
         return self._happened(f"{milliseconds} ms pass")
@@ -255,7 +273,7 @@ class Script:
             return [f"S{server} has no lease"]
         return self._happened(f"S{server} takes read {context} on its lease")
 
-    def _change(self, text: str) -> list[str]:
+    def _change(self, text: str, expected: str | None = None) -> list[str]:
         leader = self._leader()
         words = text.split()
         changes = []
@@ -263,7 +281,7 @@ class Script:
             changes.append(CHANGES[word](ServerId(int(number))))
             if word.startswith("add"):
                 self.network.join(int(number))
-        index = self.network.change(leader, changes)
+        index = self.network.change(leader, changes, int(expected) if expected else None)
         if isinstance(index, Refused):
             return _refused(leader, index)
         return self._happened(f"S{leader} is asked: {text}")
@@ -383,6 +401,10 @@ class Script:
         self.network.slow.discard(ServerId(int(server)))
         return self._happened(f"S{server}'s disk has stored all it was given")
 
+    def _report_last(self, server: str) -> list[str]:
+        self.network.report_last(int(server))
+        return self._happened(f"S{server}'s disk reports of the last that it was given")
+
     def _cut(self, group: str) -> list[str]:
         inside = {self.network.core(int(server)).config.server for server in group.split()}
         everybody = self.network.servers
@@ -462,7 +484,10 @@ _COMMANDS = (
     ),
     _Command("pre-vote on", r"(pre-vote) (on|off)", Script._switch),
     _Command("check-quorum on", r"(check-quorum) (on|off)", Script._switch),
-    _Command("pieces of N bytes", r"pieces of (\d+) bytes", Script._pieces),
+    *(
+        _Command(f"{what} of N {unit}", rf"({what}) of ([1-9]\d*) ({unit})", Script._limit)
+        for what, unit in LIMITS
+    ),
     _Command("log N: TERM …", r"log (\d):((?: [1-9]\d*)*)", Script._log),
     _Command("term N: TERM", r"term (\d): (\d+)", Script._term),
     _Command("vote N: M", r"vote (\d): (\d)", Script._vote),
@@ -470,6 +495,7 @@ _COMMANDS = (
     _Command("heartbeat N", r"heartbeat (\d)", Script._heartbeat),
     _Command("heartbeat N->M after INDEX", r"heartbeat (\d)->(\d) after (\d+)", Script._greet),
     _Command("elect N by M …", r"elect (\d) by((?: \d)+)", Script._elect),
+    _Command("campaign N", r"campaign (\d)", Script._campaign),
     _Command("propose N COMMAND", r"propose (\d) (.+)", Script._propose),
     _Command("open-session N", r"open-session (\d)", Script._open_session),
     _Command("request N SESSION/NUMBER COMMAND", r"request (\d) (\d+)/(\d+) (.+)", Script._request),
@@ -477,7 +503,11 @@ _COMMANDS = (
     _Command("read N", r"read (\d)", Script._read),
     _Command("lease-read N", r"lease-read (\d)", Script._lease_read),
     *(_Command(f"{word} N", rf"({word} \d)", Script._change) for word in CHANGES),
-    _Command("change add N remove M …", rf"change ({_A_CHANGE}(?: {_A_CHANGE})*)", Script._change),
+    _Command(
+        "change add N remove M … [as of INDEX]",
+        rf"change ({_A_CHANGE}(?: {_A_CHANGE})*)(?: as of (\d+))?",
+        Script._change,
+    ),
     _Command("transfer [N]", r"transfer(?: (\d))?", Script._transfer),
     _Command("forget-leader N", r"forget-leader (\d)", Script._forget_leader),
     _Command("compact N [keep COUNT]", r"compact (\d)(?: keep (\d+))?", Script._compact),
@@ -496,6 +526,7 @@ _COMMANDS = (
     _Command("lose N from INDEX", r"lose (\d) from (\d+)", Script._lose),
     _Command("disk N slow", r"disk (\d) slow", Script._slow),
     _Command("disk N save", r"disk (\d) save", Script._save),
+    _Command("disk N save last", r"disk (\d) save last", Script._report_last),
     _Command("logs", "logs", Script._logs),
     _Command("state N", r"state (\d)", Script._state),
     _Command("flight", "flight", Script._flight),

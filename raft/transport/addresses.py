@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+
+HIGHEST_PORT = 65535
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """Split ``HOST:PORT`` or ``[IPv6]:PORT``. Raises ValueError with what is wrong."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    host, _, port = text.rpartition(":")
+    if not host or not re.fullmatch(r"-?[0-9]{1,9}", port):
         raise ValueError(f"{text!r} is not an address: HOST:PORT is, such as 127.0.0.1:7001")
+    if not 0 <= int(port) <= HIGHEST_PORT:
+        raise ValueError(f"{text!r}: there is no port {port}: 1 to {HIGHEST_PORT} are")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import re
+import socket
 from collections.abc import Callable
 from typing import get_args
 
@@ -34,13 +38,14 @@ async def connect(
     A client gets ClientReply and Results frames through ``on_frame``, an observer Observations,
     a peer none. ``on_closed`` is called once, with the reason, if the connection was opened.
     Raises HandshakeError when the server refused, or could not prove itself; OSError when it
-    cannot be reached (TimeoutError: within 3 s); ValueError for a malformed address.
+    cannot be reached, with the address and why in words (TimeoutError: within 3 s); ValueError
+    for a malformed address.
     """
     host, port = parse_address(address)
     call = _Call(address, identity, caller, dst, on_frame, on_closed)
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
-            await asyncio.get_running_loop().create_connection(lambda: call.connection, host, port)
+            await _open(call.connection, address, host, port)
             await call.handshake_done()
     except TimeoutError:
         call.give_up()
@@ -49,6 +54,26 @@ async def connect(
         call.give_up()
         raise
     return call.connection
+
+
+async def _open(connection: Connection, address: str, host: str, port: int) -> None:
+    try:
+        await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
+    except OSError as error:
+        raise OSError(f"{address}: {_in_words(error)}") from None
+
+
+def _in_words(error: OSError) -> str:
+    """Say why nobody can be reached.
+
+    ``asyncio`` says in its own words where it tried to connect, and not why it could not. For a
+    name with several addresses (localhost) it quotes the errors of all of them in one.
+    """
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    codes = {error.errno} if error.errno else set(map(int, re.findall(r"Errno (\d+)", str(error))))
+    nobody = codes == {errno.ECONNREFUSED}
+    return "nobody listens" if nobody else ", ".join(map(os.strerror, sorted(codes))) or str(error)
 
 
 class _Call:

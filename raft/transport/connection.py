@@ -206,7 +206,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the owner why."""
         if self._reason is None:
-            self._reason = str(error) if error else GOODBYE
+            words = error.strerror if isinstance(error, OSError) else None
+            self._reason = words or (str(error) if error else GOODBYE)
         # TLS holds far more memory than Python's collector knows of: let go of it now.
         self._transport = self._tls = None
         self._lost(self._reason)

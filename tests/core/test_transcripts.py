@@ -126,7 +126,12 @@ def test_rewriting_from_nothing_gives_the_same_file(path: Path, tmp_path: Path) 
         ("transfer 3", "nobody leads"),
         ("add 4", "nobody leads"),
         ("add", "is not of the form `add N`"),
-        ("change remove 2 add", "is not of the form `change add N remove M …`"),
+        ("change remove 2 add", r"is not of the form `change add N remove M … \[as of INDEX\]`"),
+        (
+            "window of 0 messages",
+            "is not of the form `window of N messages` or `window of N bytes`",
+        ),
+        ("disk 1 save last", "the disk of S1 was given nothing to store"),
         ("pre-vote maybe", "is not of the form `pre-vote on`"),
         ("compact 1 keep", r"is not of the form `compact N \[keep COUNT\]`"),
         ("cut 7", "there is no S7"),

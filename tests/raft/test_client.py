@@ -17,6 +17,7 @@ from raft.errors import (
     RaftError,
     RefusedError,
     RejectedError,
+    UnknownServerError,
     UnreachableError,
 )
 from raft.frames import (
@@ -233,7 +234,7 @@ async def test_a_server_that_is_said_to_lead_is_asked_first() -> None:
         raft.prefer(TWO)
         assert await raft.propose(b"c") == b"done"
         assert not one.requests
-        with pytest.raises(ValueError, match="no server 3"):
+        with pytest.raises(UnknownServerError, match="no server 3"):
             raft.prefer(THREE)
 
 
@@ -309,11 +310,16 @@ async def test_status_is_every_servers_own() -> None:
 
 
 async def test_a_server_that_does_not_exist() -> None:
-    async with cluster(Scripted(ONE, silent)) as raft:
-        with pytest.raises(ValueError, match="there is no server 7 in this cluster"):
-            await raft.status(ServerId(7))
-        with pytest.raises(ValueError, match="there is no server 7 in this cluster"):
-            await raft.propose(b"c", server=ServerId(7))
+    async with cluster(Scripted(ONE, silent), Scripted(TWO, silent)) as raft:
+        for ask in (
+            lambda: raft.status(ServerId(7)),
+            lambda: raft.wait(lambda status: True, server=ServerId(7)),
+            lambda: anext(raft.events(ServerId(7))),
+            lambda: raft.snapshot(ServerId(7)),
+            lambda: raft.propose(b"c", server=ServerId(7)),
+        ):
+            with pytest.raises(UnknownServerError, match="there are 1, 2"):
+                await ask()
 
 
 # --- Who talks to whom -----------------------------------------------------------------------

@@ -96,6 +96,32 @@ async def test_one_session_serves_all_commands() -> None:
     assert machine.index == 101, "one entry opens the session"
 
 
+async def test_a_session_is_closed_with_the_handle() -> None:
+    machine = Machine()
+    one = Scripted(ONE, machine.answers)
+    async with cluster(one, sessions=True) as raft:
+        await raft.propose(b"a")
+        raft.close()
+        await until(lambda: machine.sessions.open_sessions == 0)
+        raft.close()
+    assert len(one.requests) == 3, "once"
+
+
+async def test_closing_waits_for_nobody_and_opens_nothing() -> None:
+    machine = Machine()
+    one = Scripted(ONE, machine.answers)
+    async with cluster(one, sessions=True) as raft:
+        await raft.propose(b"a", server=ONE)
+    assert len(one.requests) == 1
+    one = Scripted(ONE, machine.answers)
+    async with cluster(one, sessions=True) as raft:
+        await raft.propose(b"a")
+        one.script = hangs_up
+        with pytest.raises(OutcomeUnknownError):
+            await raft.propose(b"b", timeout=0.2)
+    assert machine.sessions.open_sessions == 1, "nobody leads who could be told: it expires"
+
+
 async def test_no_more_commands_are_under_way_than_a_session_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -541,6 +541,26 @@ def test_each_wrong_machine_is_caught_by_its_rule_alone(rule: str) -> None:
         assert {*caught} == {rule}
 
 
+class KeepsTheLatest(Tally):
+    """Its answers depend on the last commands alone, so that they cover up what was restored."""
+
+    def count(self, name: bytes, number: int) -> None:
+        self.counts[name] = number
+
+
+class UpdatesWhatItRestores(KeepsTheLatest):
+    def restore(self, snapshot: bytes) -> None:
+        self.counts.update(pickle.loads(snapshot))
+
+
+def test_what_later_commands_cover_up_is_caught() -> None:
+    assert broken(suite_of(KeepsTheLatest)) == {}
+    assert {*broken(suite_of(UpdatesWhatItRestores))} == {
+        "test_restoring_replaces_the_whole_state",
+        "test_the_first_state_is_a_state",
+    }
+
+
 # --- Used wrongly, and without pytest ---------------------------------------------------------
 
 

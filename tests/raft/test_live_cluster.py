@@ -210,6 +210,9 @@ async def test_the_command_grows_and_shrinks_a_cluster(cluster: RealCluster) -> 
     elsewhere = await cluster.command("add", "4", "127.0.0.1:9")
     assert elsewhere.status == 1
     assert f"server 4 is a member already, at {address}" in elsewhere.err
+    there = await cluster.command("add", "5", address)
+    assert there.status == 1
+    assert f"server 4 is at {address} already: a new one listens elsewhere" in there.err
     status = (await cluster.command("status")).out.decode()
     assert re.search(rf"^4 +{address} +leader .* 1 3 4$", status, re.MULTILINE), status
     taken = await cluster.command("snapshot", "4")

@@ -256,6 +256,20 @@ async def test_the_reader_of_our_output_may_leave(cluster: RealCluster) -> None:
     assert (process.returncode, err) == (1, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
+@pytest.mark.parametrize("buffered", ["", "1"])
+async def test_output_that_cannot_be_written_is_named(buffered: str) -> None:
+    with open("/dev/full", "wb") as full:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "raft", "sim", "--faults", "list"),
+            stdout=full,
+            stderr=PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": buffered},
+        )
+    status, err = await ended(process)
+    assert (status, err) == (1, "raft sim: standard output: No space left on device\n")
+
+
 # --- One server process ----------------------------------------------------------------------
 
 
@@ -515,10 +529,38 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
         (["get", "x", *CLUSTER, "--secret-file", "open"], "open: others may use this file"),
         (["get", "x", *CLUSTER, "--secret-file", "empty"], "empty: the file holds no secret"),
         (["get", "x", *CLUSTER, "--secret-file", "short"], "at least 16 are needed"),
-        (["get", "x", *CLUSTER, "--server", "1=127.0.0.1:2"], "server 1 is given twice"),
+        (
+            ["get", "x", *CLUSTER, "--server", "1=127.0.0.1:2"],
+            "--server: server 1 is given twice",
+        ),
+        (
+            ["get", "x", *CLUSTER, "--server", "2=127.0.0.1:1"],
+            "--server: servers 1 and 2 cannot both be at 127.0.0.1:1",
+        ),
         (["get", "x", "--server", "127.0.0.1:1"], "'127.0.0.1:1' should be ID=HOST:PORT"),
         (["get", "x", "--server", "0=127.0.0.1:1"], "'0' is no server id: a number from 1 on is"),
         (["get", "x", "--server", "1=here"], "'here' is not an address"),
+        (["get", "x", "--server", "1=h:99999"], "--server: 'h:99999': there is no port 99999"),
+        (["get", "x", "--server", "1=h:0"], "--server: 'h:0': nobody can be called at port 0"),
+        (["add", "4", "h:0"], "HOST:PORT: 'h:0': nobody can be called at port 0"),
+        (["serve", "--peer", "2=h:-1"], "--peer: 'h:-1': there is no port -1: 1 to 65535 are"),
+        (["serve", "--advertise", "h:0"], "--advertise: 'h:0': nobody can be called at port 0"),
+        (
+            ["serve", "--peer", "2=h:1", "--peer", "3=h:1"],
+            "--peer: servers 2 and 3 cannot both be at h:1",
+        ),
+        (
+            ["serve", "--listen", "127.0.0.1:1", "--peer", "2=127.0.0.1:1"],
+            "--peer: servers 2 and 1 cannot both be at 127.0.0.1:1",
+        ),
+        (["serve", "--seed", "x"], "--seed: 'x' is no whole number"),
+        (["serve", "--append-bytes", "2MiB"], "max_append_bytes must be at most 524288, not 2097"),
+        (["incr", "x", "9223372036854775808"], "9223372036854775808 has more than 64 bits"),
+        (["incr", "x", "-" + "1" * 5000], "1 has more than 64 bits: 9223372036854775807 has not"),
+        (["get", "x", "--timeout", "-1s"], "--timeout: '-1s' is no duration: 150ms or 2s is"),
+        (["get", "x", "--timeout", "inf"], "--timeout: 'inf' is no duration"),
+        (["sim", "--faults", "crash,"], "--faults: 'crash,': a name is missing"),
+        (["sim", "--seconds", "-1s"], "--seconds: '-1s' are no seconds"),
         (["get", "x", "--timeout", "5"], "'5' is no duration: 150ms or 2s is"),
         (["get", "x", "--timeout", "0s"], "'0s' is no duration"),
         (["get"], "the following arguments are required: key"),
@@ -572,6 +614,10 @@ def test_a_wrong_environment_is_named(
     with pytest.raises(SystemExit):
         cli.main(["get", "x"])
     assert "RAFT_SERVERS: '2:127.0.0.1:2' should be ID=HOST:PORT" in capsys.readouterr().err
+    monkeypatch.setenv("RAFT_SERVERS", "1=127.0.0.1:1,1=127.0.0.1:2")
+    with pytest.raises(SystemExit):
+        cli.main(["get", "x"])
+    assert "RAFT_SERVERS: server 1 is given twice" in capsys.readouterr().err
 
 
 def test_a_certificate_in_the_environment_counts_more_than_a_secret(

@@ -465,8 +465,38 @@ class TestCalling:
     async def test_nobody_there(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = format_address(*taken.getsockname())
-        with pytest.raises(ConnectionRefusedError):
+        with pytest.raises(OSError, match=f"^{address}: nobody listens$"):
             await connect(address, identity(), Caller.CLIENT, 1, print, print)
+
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (
+                OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1, 0, 0), "
+                        "[Errno 111] Connect call failed ('127.0.0.1', 1)"),
+                "nobody listens",
+            ),
+            (OSError(113, "Connect call failed ('192.0.2.1', 1)"), "No route to host"),
+            (
+                OSError("Multiple exceptions: [Errno 113] Connect call failed ('192.0.2.1', 1), "
+                        "[Errno 101] Connect call failed ('2001:db8::1', 1, 0, 0)"),
+                "Network is unreachable, No route to host",
+            ),
+            (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        ],
+    )  # fmt: skip
+    async def test_what_the_system_says_is_told_in_words(self, monkeypatch, error, words):
+        async def fail(*_):
+            raise error
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail, raising=False)
+        with pytest.raises(OSError, match=f"^somewhere:1: {words}$"):
+            await connect("somewhere:1", identity(), Caller.CLIENT, 1, print, print)
+
+    async def test_a_connection_that_was_reset_says_so_in_words(self):
+        reasons = []
+        Connection(print, reasons.append).connection_lost(ConnectionResetError(104, "Reset"))
+        assert reasons == ["Reset"]
 
     async def test_giving_up_leaves_no_connection(self, stranger):
         task = asyncio.create_task(
@@ -491,10 +521,15 @@ class TestAddresses:
         assert parse_address(text) == parts
         assert format_address(*parts) == text
 
-    @pytest.mark.parametrize("text", ["", "7001", ":7001", "host:", "host:x", "h:65536", "h:-1"])
+    @pytest.mark.parametrize("text", ["", "7001", ":7001", "host:", "host:x", "h:+1", f"h:{10**9}"])
     def test_no_address(self, text):
         with pytest.raises(ValueError, match="is not an address: HOST:PORT is"):
             parse_address(text)
+
+    @pytest.mark.parametrize("port", ["65536", "-1"])
+    def test_a_port_that_cannot_be_is_named(self, port):
+        with pytest.raises(ValueError, match=f"'h:{port}': there is no port {port}: 1 to 65535"):
+            parse_address(f"h:{port}")
 
     @pytest.mark.parametrize(
         "address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0", "example.org:0", "[2001:db8::1]:0"]

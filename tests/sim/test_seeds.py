@@ -36,6 +36,18 @@ def test_long_seeds_in_which_a_heartbeat_ends_a_recovery(seed: int) -> None:
     check(Order(seconds=LONG), seed, 1)
 
 
+def test_a_vote_whose_sync_failed_may_be_found_on_a_disk_that_is_harmed_later() -> None:
+    """That the server never knew it to be stored does not make it a thing that never was."""
+    faults = (44, 67, 86, 101, 133)
+    check(Order(seconds=LONG, keep=faults, until=21.917, operations=0), 3434, 1)
+
+
+def test_nobody_is_damaged_without_whom_the_members_of_before_could_not_elect() -> None:
+    """A configuration that is not committed yet may be lost, and the one before it count again."""
+    faults = (35, 67, 119, 176, 179, 200, 284)
+    check(Order(seconds=LONG, keep=faults, until=6.211, operations=5), 4577, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 20_000, BLOCK))
 def test_twenty_thousand_long_seeds(first: int) -> None:

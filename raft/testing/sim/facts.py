@@ -79,3 +79,8 @@ class Facts:
     def configuration(self) -> Configuration:
         """The configuration that counts: the latest in the log."""
         return self.configurations[-1][1]
+
+    def may_count(self, commit: Index) -> list[Configuration]:
+        """Return the configurations that may count when entries behind ``commit`` are lost."""
+        later = sum(index > commit for index, _ in self.configurations)
+        return [configuration for _, configuration in self.configurations[-later - 1 :]]

@@ -129,7 +129,7 @@ class Invariants:
         recovers = self.recoveries.begins(facts, found.hard_state, states)
         if not recovers and (chain, found.hard_state) not in allowed:
             if harm is Harm.UNNOTICED:
-                self._check_older(server, chain, found.hard_state)
+                self._check_older(server, chain, found.hard_state, states)
                 return False
             raise Violation(
                 "16 durability",
@@ -142,14 +142,16 @@ class Invariants:
         facts.commit = facts.applied = found.snapshot.index if found.snapshot else Index(0)
         return True
 
-    def _check_older(self, server: ServerId, chain: list[Prefix], found: HardState) -> None:
+    def _check_older(
+        self, server: ServerId, chain: list[Prefix], found: HardState, newest: list[HardState]
+    ) -> None:
         """Check that a harmed disk holds nothing that never was there."""
         index = len(chain) - 1
         term = self.chains.terms[chain[index]]
         known = (
             self._prefix.get((index, term)) == chain[index] or chain == self.committed[: index + 1]
         )
-        if not known or found.term > self.facts[server].hard_state.term:
+        if not known or found.term > max(state.term for state in newest):
             raise Violation(
                 "16 durability", f"S{server} finds {found} and {index}/{term}, which never was"
             )

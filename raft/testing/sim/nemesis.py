@@ -423,10 +423,12 @@ class Nemesis:
             self.start(node)
 
     def _can_lose(self, server: ServerId) -> bool:
-        """Tell whether, without it, every set of voters anywhere still has a majority."""
+        """Tell whether, without it, every set of voters that may count still has a majority."""
+        invariants = self._world.invariants
         return all(
-            self._survives(facts.configuration, server)
-            for facts in self._world.invariants.facts.values()
+            self._survives(configuration, server)
+            for facts in invariants.facts.values()
+            for configuration in facts.may_count(invariants.commit)
         )
 
     def _survives(self, configuration: Configuration, lost: ServerId | None = None) -> bool:
