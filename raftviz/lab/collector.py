@@ -39,6 +39,8 @@ class Observer:
         """Why the connection is over."""
         self.silent = False
         """It was asked something, and that was given up; it has not answered since."""
+        self.heard = time.monotonic()
+        """When it told anything the last time, by the machine's clock."""
         self._is_late = False
         self._tokens = itertools.count(1)
         self._barriers: dict[int, asyncio.Future[int | None]] = {}
@@ -94,12 +96,13 @@ class Observer:
     def _take(self, frame: Frame) -> None:
         assert isinstance(frame, Observation)
         what = frame.event
+        self.heard = time.monotonic()
         if isinstance(what, BarrierReached):
             self.silent = False
             if (reached := self._barriers.get(what.token)) is not None and not reached.done():
                 reached.set_result(what.sent)
             return
-        self._note_lag(time.monotonic() - frame.monotonic_time)
+        self._note_lag(self.heard - frame.monotonic_time)
         at = self._clock.to_cluster(frame.virtual_time)
         what = self._clock.translated(what)
         self._stream.tell_of(self._server, at, frame.monotonic_time, what)
