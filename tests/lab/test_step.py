@@ -113,7 +113,7 @@ async def test_thaw_goes_on_at_the_rate_from_before(start_lab):
     lab = await start_lab(seed=5, rate=0.5)
     await lab.do("freeze")
     assert await lab.do("freeze") == "time stands still"
-    assert await lab.do("thaw") == "time runs at ×0.5"
+    assert await lab.do("thaw") == "time runs at ×1/2"
     assert lab.view.clock.rate == 0.5
     assert "does not stand still" in await lab.refused("thaw")
     assert "freeze it" in await lab.refused("step")
