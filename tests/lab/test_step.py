@@ -1,7 +1,10 @@
 """Frozen time: nothing happens by itself, and a step lets exactly one due thing happen."""
 
+from types import SimpleNamespace
+
 from raft.core.events import Role, RoleChanged, RoleReason, TimerKind
 from raft.core.messages import RequestVote
+from raftviz.lab.stepper import Stepper
 from raftviz.model.events import (
     ClockChanged,
     CommandGiven,
@@ -12,6 +15,7 @@ from raftviz.model.events import (
     MessageSent,
     Warned,
 )
+from raftviz.model.server_view import ServerView
 
 
 def next_due(view):
@@ -112,7 +116,7 @@ async def test_thaw_goes_on_at_the_rate_from_before(start_lab):
     lab = await start_lab(seed=5, servers=1, rate=0.5)
     await lab.do("freeze")
     assert await lab.do("freeze") == "time stands still"
-    assert await lab.do("thaw") == "time runs at ×0.5"
+    assert await lab.do("thaw") == "time runs at ×1/2"
     assert lab.view.clock.rate == 0.5
     assert "does not stand still" in await lab.refused("thaw")
     assert "freeze it" in await lab.refused("step")
@@ -157,6 +161,15 @@ async def test_a_paused_server_has_no_timer_to_fire(start_lab):
     assert "nothing is due" in await lab.refused("step")
     await lab.do("resume 2")
     assert await lab.do("step") == "S2's election timer fired"
+
+
+def test_the_timer_of_a_server_that_hangs_does_not_hold_up_time():
+    servers = {n: ServerView(n, alive=True, timer_kind=TimerKind.ELECTION) for n in (1, 2)}
+    servers[1].timer_deadline, servers[2].timer_deadline = 0.1, 0.2
+    no_messages = SimpleNamespace(traffic=SimpleNamespace(next_due=lambda: None))
+    cluster = SimpleNamespace(silent=lambda: [1])
+    stream = SimpleNamespace(view=SimpleNamespace(servers=servers))
+    assert Stepper(None, no_messages, cluster, stream).next_moment() == 0.2
 
 
 async def test_timeout_starts_an_election_at_this_moment(start_lab):

@@ -502,6 +502,7 @@ async def test_an_address_that_is_taken_or_not_loopback(tmp_path: Path) -> None:
     status, line = await refusal(tmp_path, *other, "0.0.0.0:0")
     assert status == 1
     assert "only loopback addresses are allowed" in line
+    assert not (tmp_path / "other").exists(), "it is no server's yet"
 
 
 # --- The command line itself -----------------------------------------------------------------
@@ -553,6 +554,7 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
             ["serve", "--listen", "127.0.0.1:1", "--peer", "2=127.0.0.1:1"],
             "--peer: servers 2 and 1 cannot both be at 127.0.0.1:1",
         ),
+        (["serve", "--data", ""], "--data: a directory has a name"),
         (["serve", "--seed", "x"], "--seed: 'x' is no whole number"),
         (["serve", "--append-bytes", "2MiB"], "max_append_bytes must be at most 524288, not 2097"),
         (["incr", "x", "9223372036854775808"], "9223372036854775808 has more than 64 bits"),
