@@ -33,6 +33,7 @@ SHOWN_BY = {
     "slow-node": ("slow server: work waits",),
     "power-again": ("did not start",),
     "bad-start": ("did not start",),
+    "power": ("power lost in the middle of a save",),
     "bad-write": ("stopped by its disk",),
     "damage": ("recovery begun", "recovery over"),
     "bad-sector": ("recovery begun", "older state found on a harmed disk"),

@@ -45,6 +45,7 @@ def _heal(world: World) -> None:
         node.disk.set_full(False)
         node.disk.limit_writes(None)
         node.disk_slowness = node.turn_time = 0.0
+        node.power_fails = False
         node.set_clock_rate(1.0)
         if node.stopped:
             node.resume()
