@@ -39,7 +39,7 @@ SHOWN_BY = {
     "bad-sector": ("recovery begun", "older state found on a harmed disk"),
     "stale-sector": ("recovery begun",),
     "misdirected": ("recovery begun",),
-    "truncate": ("recovery begun", "older state found on a harmed disk"),
+    "truncate": ("recovery begun",),
     "replace": ("server replaced",),
     "backlog": ("worked off at once",),
 }

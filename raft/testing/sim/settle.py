@@ -106,6 +106,10 @@ class _Settling:
             if node.core is not None and node.server not in core.configuration.members:
                 node.kill(0)
                 node.gone = True
+                # What it has sent may be under way for long, and would still disturb.
+                for (src, _), link in self._world.network.links.items():
+                    if src == node.server:
+                        self._world.network.reset(link)
 
     def is_whole(self) -> bool:
         """Tell whether no member is damaged; people remove such a server."""
