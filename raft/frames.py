@@ -229,6 +229,13 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerTooLong:
+    """The query was answered, or the command carried out, and the answer has ``size`` bytes."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class NotLeader:
     """Nothing was done; ``leader`` is who leads as far as this server knows, and where."""
 
@@ -344,6 +351,7 @@ Reply = (
     | Members
     | Transferred
     | SnapshotTaken
+    | AnswerTooLong
 )
 
 
