@@ -226,7 +226,18 @@ _SUGGESTED: dict[Takes, tuple[str, ...]] = {
     Takes.SERVERS: ROLES,
     Takes.DISK: (*ROLES, *machines.DISK_WORDS, *machines.FILES),
     Takes.CLOCK: (*ROLES, "x1.5", "x2", "x1/2", "ok"),
-    Takes.LOAD: ("200/s", "8", "clients", "off", "put", "get", "delete", "keys", "sessions"),
+    Takes.LOAD: (
+        "200/s",
+        "8",
+        "clients",
+        "off",
+        "put",
+        "get",
+        "delete",
+        "keys",
+        "sessions",
+        "size",
+    ),
     Takes.CHAOS: ("on", "off", "seed", "kinds", "every", *goings_on.CHAOS_KINDS),
     Takes.LINKS: (*ROLES, "client", *MESSAGE_KINDS),
     Takes.MESSAGES: MESSAGE_KINDS,
@@ -305,6 +316,10 @@ def help_text(topic: str = "") -> str:
     lines = [spec.syntax, f"    {spec.summary}", f"    for example: {', '.join(spec.examples)}"]
     if spec.aliases:
         lines.append(f"    also: {', '.join(spec.aliases)}")
+    if "[KIND]" in spec.syntax:
+        lines.append(f"    KIND is one of {', '.join(MESSAGE_KINDS)}")
+    if spec.takes is Takes.CHAOS:
+        lines.append(f"    kinds: {', '.join(goings_on.CHAOS_KINDS)}")
     if spec.takes is Takes.CONDITION:
         lines.append("    what a condition can say: help conditions")
     return "\n".join(lines)

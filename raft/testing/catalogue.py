@@ -51,7 +51,8 @@ def catalogue() -> dict[str, Breakable]:
 def _explained(mutant: type) -> tuple[str, str]:
     what = (mutant.__doc__ or "").split("\n")[0]
     section = _SECTION.search(what)
-    return _SECTION.sub("", what).replace(" :", ":"), section[1] if section else "Figure 2"
+    what = " ".join(_SECTION.sub("", what).split())
+    return re.sub(r" (?=[.,:])", "", what), section[1] if section else "Figure 2"
 
 
 def broken(names: Iterable[str]) -> Broken:

@@ -82,6 +82,8 @@ MessageCommand = Deliver | Drop | Duplicate | Duplication | Hold | Release | Sho
 def _messages(reader: Reader) -> Messages:
     if reader.has_message:
         return Numbered(reader.messages())
+    if reader.at_end:
+        reader.fail("messages (#12), or where they are (2 -> 3)")
     return read_links(reader, one_side=True)
 
 

@@ -238,7 +238,7 @@ SPECS: tuple[CommandSpec[NetworkCommand], ...] = (
         "cut 1 -> 2",
         Takes.LINKS,
         lambda reader: Cut(read_links(reader)),
-        more=("cut client 1", "cut AppendEntries 1 2"),
+        more=("cut client 1", "cut AppendEntries 1 2", "cut all"),
     ),
     CommandSpec(
         "stall",

@@ -153,17 +153,19 @@ def everywhere(kind: str = "") -> Links:
 def read_links(reader: Reader, *, one_side: bool = False, last: bool = True) -> Links:
     """Read ``1 -> 2`` (one way) or ``1 2`` (both ways), perhaps after a kind of messages.
 
-    A side may be several, as ``1,2``. With ``one_side`` the other one may be left out and is
-    all servers, and after a kind both. A value follows unless these are the ``last`` words.
+    A side may be several, as ``1,2``. After ``all`` the other one may be left out, after a kind
+    both, and with ``one_side`` it may always: it is all servers then. A value follows unless
+    these are the ``last`` words.
     """
     kind = reader.kind()
-    if one_side and kind and not reader.has_server:
+    if kind and (reader.at_end or (one_side and not reader.has_server)):
         return everywhere(kind)
     one_way = reader.has_arrow
     a = reader.end_of_link(joined=not one_way)
     if one_way and not reader.take("->"):
         reader.fail("->")
-    if one_side and not one_way and not (reader.has_server if not last else not reader.at_end):
+    alone = not one_way and (reader.at_end if last else not reader.has_server)
+    if alone and (one_side or a is Who.ALL):
         return Links(a, Who.ALL, True, kind)
     column = reader.column
     b = reader.end_of_link(joined=not one_way, last=last)

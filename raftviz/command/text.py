@@ -278,10 +278,13 @@ class Reader:
             return first
         numbers = list(first)
         while goes_on():
+            column = self.column
             more = self._group("a number of a server (a role stands alone)", (), client=client)
             assert not isinstance(more, Who)
+            if set(more) & set(numbers):
+                raise ReadingError(column, "a server that is not named yet")
             numbers += more
-        return tuple(dict.fromkeys(numbers))
+        return tuple(numbers)
 
     def _group(self, expected: str, roles: tuple[str, ...], *, client: bool = False) -> Servers:
         """Take a number, a range of them (``1-3``), or a role."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import time
+from collections.abc import Awaitable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ LINK_SECONDS = 2.0
 """Real seconds in which servers that have started should be connected to each other."""
 END_SECONDS = 10.0
 """Real seconds that a server has to end when it is asked to."""
+ANSWER_SECONDS = 5.0
+"""Real seconds of silence after which a server is asked for a word, and that it has for it."""
 LAST_WORDS_SECONDS = 1.0
 """Real seconds between the end of a process and the end of its observer's connection, at most."""
 
@@ -111,17 +114,20 @@ class Cluster:
         running = _Running(process, Observer(server, self._stream, machine.clock))
         self._running[server] = running
         self._stream.tell(ServerSpawned(server, process.pid, process.address))
-        self._fabric.server_up(server, process.address)
+        self._fabric.server_started(server)
         self._tasks.create_task(self._watch(running))
+        # Nobody reaches it before it is told: it could store what its disk has no room for.
+        clock = machine.clock.setting(self._time.setting)
         try:
-            setting = machine.clock.setting(self._time.setting)
-            await running.observer.attach(process.address, self._identity, setting)
+            await running.observer.attach(
+                process.address, self._identity, machine.disk_setting, clock
+            )
         except (OSError, HandshakeError) as error:
             await self._kill(server)
             raise ServerStartError(f"S{server} started but does not answer: {error}") from error
-        if not machine.disk.is_sound:
-            running.observer.send(machine.disk_setting)
+        self._fabric.server_up(server, process.address)
         self._tasks.create_task(self._watch_observer(running))
+        self._tasks.create_task(self._watch_silence(running))
 
     async def start_joining(self, server: ServerId) -> None:
         """Start a server that belongs to no cluster yet. Raises ServerStartError."""
@@ -134,10 +140,7 @@ class Cluster:
         Raises ServerStartError once it is clear how all went.
         """
         await _all(map(self._start, servers))
-        try:
-            async with asyncio.timeout(LINK_SECONDS):
-                await self._fabric.all_linked(self._members_awake())
-        except TimeoutError:
+        if not await _within(LINK_SECONDS, self._fabric.all_linked(self._members_awake())):
             self._stream.tell(Warned("not every server has reached every other yet"))
 
     def _members_awake(self) -> list[ServerId]:
@@ -181,10 +184,7 @@ class Cluster:
 
     async def _end(self, running: _Running, otherwise: str) -> None:
         """Wait for the end of a process, and bring it about if it takes too long."""
-        try:
-            async with asyncio.timeout(END_SECONDS):
-                await running.gone.wait()
-        except TimeoutError:
+        if not await _within(END_SECONDS, running.gone.wait()):
             self._stream.tell(Warned(otherwise))
             await self._kill(running.process.server)
 
@@ -253,10 +253,7 @@ class Cluster:
         """Tell when a process has ended, after everything that it told itself."""
         process = running.process
         how = await process.ended()
-        try:
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await running.observer.closed.wait()
-        except TimeoutError:
+        if not await _within(LAST_WORDS_SECONDS, running.observer.closed.wait()):
             self._stream.tell(Warned(f"the last words of S{process.server} did not come in"))
         self._fabric.server_down(process.server)
         del self._running[process.server]
@@ -273,10 +270,7 @@ class Cluster:
     async def _watch_observer(self, running: _Running) -> None:
         """Warn if a process goes on but tells nothing any more."""
         await running.observer.closed.wait()
-        try:
-            async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await running.gone.wait()
-        except TimeoutError:
+        if not await _within(LAST_WORDS_SECONDS, running.gone.wait()):
             server = running.process.server
             self._stream.tell(
                 Warned(
@@ -284,6 +278,32 @@ class Cluster:
                     f"({running.observer.reason}); kill and restart it"
                 )
             )
+
+    async def _watch_silence(self, running: _Running) -> None:
+        """Warn if a process is there and does nothing, though nobody here has paused it."""
+        observer, server = running.observer, running.process.server
+        while not await _within(ANSWER_SECONDS, observer.closed.wait()):
+            heard = time.monotonic() - observer.heard < ANSWER_SECONDS
+            # A slow disk keeps it from answering, and frozen time from having to.
+            if heard or observer.silent or self._time.frozen or not self._is_sound(server):
+                continue
+            answered = await _within(ANSWER_SECONDS, observer.barrier(0))
+            if not answered and self._is_sound(server):
+                hangs = f"its process {running.process.pid} hangs"
+                self._stream.tell(Warned(f"S{server} tells nothing and answers nothing: {hangs}"))
+
+    def _is_sound(self, server: ServerId) -> bool:
+        return not self.is_paused(server) and self.machine(server).disk.is_sound
+
+
+async def _within(seconds: float, what: Awaitable[object]) -> bool:
+    """Wait for something at most so long (real time); tell whether it came."""
+    try:
+        async with asyncio.timeout(seconds):
+            await what
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, object]]) -> None:

@@ -39,12 +39,14 @@ class Observer:
         """Why the connection is over."""
         self.silent = False
         """It was asked something, and that was given up; it has not answered since."""
+        self.heard = time.monotonic()
+        """When it told anything the last time, by the machine's clock."""
         self._is_late = False
         self._tokens = itertools.count(1)
         self._barriers: dict[int, asyncio.Future[int | None]] = {}
 
-    async def attach(self, address: str, identity: Identity, setting: Control) -> None:
-        """Connect, set the server's clock, and wait until its whole state is in the stream.
+    async def attach(self, address: str, identity: Identity, *settings: Control) -> None:
+        """Connect, give the server its settings, and wait until its whole state is in the stream.
 
         Raises OSError (TimeoutError: it does not tell its state) or HandshakeError.
         """
@@ -55,7 +57,8 @@ class Observer:
         except BaseException:
             self.closed.set()
             raise
-        self.send(setting)
+        for setting in settings:
+            self.send(setting)
         try:
             async with asyncio.timeout(STATE_SECONDS):
                 await self._attached.wait()
@@ -93,12 +96,13 @@ class Observer:
     def _take(self, frame: Frame) -> None:
         assert isinstance(frame, Observation)
         what = frame.event
+        self.heard = time.monotonic()
         if isinstance(what, BarrierReached):
             self.silent = False
             if (reached := self._barriers.get(what.token)) is not None and not reached.done():
                 reached.set_result(what.sent)
             return
-        self._note_lag(time.monotonic() - frame.monotonic_time)
+        self._note_lag(self.heard - frame.monotonic_time)
         at = self._clock.to_cluster(frame.virtual_time)
         what = self._clock.translated(what)
         self._stream.tell_of(self._server, at, frame.monotonic_time, what)

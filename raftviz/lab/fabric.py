@@ -145,10 +145,13 @@ class Fabric:
         """
         self._addresses[server] = asyncio.get_running_loop().create_future()
 
-    def server_up(self, server: ServerId, address: str) -> None:
-        """Lead this server's callers to its new process, and count anew."""
-        self._addresses[server].set_result(address)
+    def server_started(self, server: ServerId) -> None:
+        """Count anew: this server has a new process, which has sent nothing yet."""
         self.received[server] = self.delivered[server] = 0
+
+    def server_up(self, server: ServerId, address: str) -> None:
+        """Lead this server's callers to its new process."""
+        self._addresses[server].set_result(address)
 
     def server_down(self, server: ServerId) -> None:
         """Send callers of this server away; connections to it break by themselves."""

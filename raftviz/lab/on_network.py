@@ -120,7 +120,8 @@ class OnNetwork:
         if len(order) < 3:
             raise RefusedError(f"a ring needs three servers or more, not {len(order)}")
         self._connect({frozenset(two) for two in itertools.pairwise((*order, order[0]))}, order)
-        return "each sees its neighbours only: " + " — ".join(map(end_text, (*order, order[0])))
+        ring = " — ".join(map(end_text, (*order, order[0])))
+        return f"each sees its neighbours only: {ring}{self._untouched(order)}"
 
     def _bridge(
         self, middle: tuple[ServerId, ...], one: tuple[ServerId, ...], other: tuple[ServerId, ...]
@@ -131,7 +132,13 @@ class OnNetwork:
         sides = (*((*middle, *one),), *((*middle, *other),))
         pairs = {frozenset(two) for side in sides for two in itertools.combinations(side, 2)}
         self._connect(pairs, (*middle, *one, *other))
-        return f"{names(middle)} sees both {names(one)} and {names(other)}, which see only it"
+        untouched = self._untouched((*middle, *one, *other))
+        return f"{names(one)} cannot reach {names(other)}; {names(middle)} sees both{untouched}"
+
+    def _untouched(self, named: Iterable[ServerId]) -> str:
+        """Say which servers a shape leaves as they are."""
+        rest = set(self._parts.view.servers).difference(named)
+        return f"; the links of {names(sorted(rest))} stay as they are" if rest else ""
 
 
 def between(links: Links, view: ClusterView) -> list[LinkId]:

@@ -39,7 +39,8 @@ class OnRules:
         for server in chosen:
             self._keep(server, rule)
         await self._start_anew(chosen)
-        return f"from now on {names(chosen)} keep {'all rules' if rule is None else rule}"
+        keep = "keeps" if len(chosen) == 1 else "keep"
+        return f"from now on {names(chosen)} {keep} {'all rules' if rule is None else rule}"
 
     def _keep(self, server: ServerId, rule: str | None) -> None:
         machine = self._cluster.machine(server)

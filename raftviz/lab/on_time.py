@@ -10,7 +10,7 @@ from contextlib import suppress
 from raft.core.messages import ServerId
 from raft.printable import printable
 from raftviz import commands as cmd
-from raftviz.command.text import MAX_ECHO
+from raftviz.command.text import MAX_ECHO, format_rate
 from raftviz.lab.parts import Parts
 from raftviz.lab.who import RefusedError, fit, resolve
 from raftviz.model.conditions import Condition, ConditionError
@@ -41,7 +41,7 @@ class OnTime:
             case cmd.Rate(rate) if rate > 0:
                 warning = await self._haste(rate) if rate > SAFE_RATE else ""
                 self._time.run(rate)
-                return f"time runs at ×{rate:g}{warning}"
+                return f"time runs at ×{format_rate(rate)}{warning}"
             case cmd.Rate() | cmd.Freeze():
                 self._time.run(0.0)
                 await self._stepper.settle()
@@ -50,7 +50,7 @@ class OnTime:
                 if not self._time.frozen:
                     raise RefusedError("time does not stand still")
                 self._time.thaw()
-                return f"time runs at ×{self._time.setting.rate:g}"
+                return f"time runs at ×{format_rate(self._time.setting.rate)}"
             case cmd.Step():
                 return await self._step(command)
             case cmd.StepUntil(condition):
@@ -109,7 +109,8 @@ class OnTime:
         done: list[str] = []
         while (due := self._stepper.next_moment()) is not None and due <= until:
             if len(done) == cmd.MAX_STEPS:
-                raise RefusedError(f"more than {cmd.MAX_STEPS} things are due within that time")
+                at = clock_text(self._time.clock.now())
+                raise RefusedError(f"{len(done)} things happened up to {at}; more are due")
             done.append(await self._stepper.step())
         self._time.advance(until)
         return _shown(done) if done else "nothing was due"
@@ -190,6 +191,5 @@ def _holds(condition: Condition, view: ClusterView) -> bool:
 
 
 def _shown(done: list[str]) -> str:
-    shown = done[-MAX_SHOWN_STEPS:]
-    left_out = len(done) - len(shown)
-    return "; ".join([f"{left_out} steps before", *shown] if left_out else shown)
+    shown = "; ".join(done[-MAX_SHOWN_STEPS:])
+    return shown if len(done) <= MAX_SHOWN_STEPS else f"{len(done)} steps, the last: {shown}"

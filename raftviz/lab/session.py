@@ -83,5 +83,5 @@ class Session:
             return self._chaos.carry_out(command)
         if isinstance(command, cmd.TimeCommand):
             return await self._time.carry_out(command)
-        name = type(command).__name__.lower()
+        name = str(command).split()[0]
         raise RefusedError(f"{name} is for viewers and scripts, not for the laboratory")

@@ -83,10 +83,13 @@ class Stepper:
         return traffic.next_due() if at is None else traffic.next_due(lambda f: f.dst in at)
 
     def _next_timer(self, at: Collection[ServerId] | None) -> ServerView | None:
+        # One that does not answer would not hear that its timer fired, and be due for ever.
+        silent = self._cluster.silent()
         armed = [
             server
             for server in self._stream.view.servers.values()
             if server.alive and not server.paused and server.timer_kind is not None
+            if server.id not in silent
             if at is None or server.id in at
         ]
         return min(armed, key=lambda server: (server.timer_deadline, server.id), default=None)

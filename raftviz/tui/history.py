@@ -114,6 +114,8 @@ class History:
     everything: deque[Line] = field(default_factory=lambda: deque(maxlen=MAX_LINES))
     _batch: list[tuple[Line, bool]] = field(default_factory=list)
     _count: int = 0
+    _said: dict[tuple[type, ServerId, ServerId], str] = field(default_factory=dict)
+    """What was noted last of each way and what befell it, as sent or lost."""
 
     def apply(self, event: Event, view: ClusterView) -> None:
         """Take note of an event; the view must not have seen it yet."""
@@ -122,7 +124,20 @@ class History:
         line = Line(
             0, event.virtual_time, tone_of(what), term, describe(event, view), _round(what, view)
         )
-        self._batch.append((line, noteworthy(event, view)))
+        self._batch.append((line, noteworthy(event, view) and not self._is_repeated(what, line)))
+
+    def _is_repeated(self, what: Happening, line: Line) -> bool:
+        """Tell whether a server says again, or loses, what it did the last time.
+
+        With every heartbeat a leader repeats what was not acknowledged: while a server is down
+        or cut off nothing else would be seen.
+        """
+        if line.round is None:
+            return False
+        message = line.round.message
+        way = (type(what), message.src, message.dst)
+        before, self._said[way] = self._said.get(way), line.text
+        return before == line.text
 
     def note(self, violation: Violation) -> None:
         """Take note that a safety property broke."""

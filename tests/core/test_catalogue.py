@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from raft.core.rules import Rules
@@ -48,3 +50,8 @@ def test_what_cannot_be_broken_is_named() -> None:
         broken(["gravity"])
     with pytest.raises(ValueError, match="vote-twice and repeated-vote-refused break the same"):
         broken(["vote-twice", "repeated-vote-refused"])
+
+
+def test_what_a_broken_rule_does_reads_as_a_sentence_without_its_section() -> None:
+    for one in catalogue().values():
+        assert not re.search(r"  | [.,:]|[()]$", one.what), one.what

@@ -49,7 +49,7 @@ async def test_a_restart_does_not_mend_it_and_mend_does(orderly):
     await lab.do("kill 2")
     await lab.do("restart 2")
     assert lab.view.broken == {2: ("vote-twice", "gaps-accepted")}
-    assert await lab.do("mend vote-twice") == "from now on S2 keep vote-twice"
+    assert await lab.do("mend vote-twice") == "from now on S2 keeps vote-twice"
     assert lab.view.broken == {2: ("gaps-accepted",)}
     await lab.do("mend")
     assert lab.view.broken == {}

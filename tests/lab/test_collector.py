@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -18,10 +21,14 @@ from raft.frames import (
     NotLeader,
     Observation,
     SetClock,
+    SetDisk,
 )
 from raft.transport import Identity
 from raftviz.lab import collector
+from raftviz.lab.cluster import Cluster
+from raftviz.lab.cluster_time import ClusterTime
 from raftviz.lab.collector import Observer
+from raftviz.lab.fabric import Fabric
 from raftviz.lab.machine import ServerClock
 from raftviz.lab.stream import Stream
 from raftviz.model.events import LabStarted, Warned
@@ -44,6 +51,7 @@ class Rogue(Scripted):
 
     def control(self, connection, control):
         if self.answers and isinstance(control, Barrier):
+            self.asked.set()
             connection.send(Observation(0.0, time.monotonic(), BarrierReached(control.token, 7)))
 
 
@@ -117,3 +125,61 @@ async def test_a_server_that_tells_more_than_can_be_heard_is_reported_once(obser
             await asyncio.sleep(0)
     (warning,) = warnings
     assert re.fullmatch(r"S1 tells more than can be heard: \d+ s wait unheard", warning)
+
+
+@asynccontextmanager
+async def a_cluster_of(rogue):
+    """Yield a cluster with this one server, its network, and what it warned of."""
+    over, warnings = asyncio.Event(), asyncio.Queue()
+
+    async def ended():
+        await over.wait()
+        return "exit status 0"
+
+    async def started(*how):
+        return SimpleNamespace(
+            server=ONE, pid=77, address=address, paused=False, killed=True, ended=ended
+        )
+
+    address = await rogue.start()
+    fabric = create_autospec(Fabric, instance=True, ports={ONE: address})
+    stream = Stream(VirtualClock())
+    stream.tell(LabStarted("test", (ONE,), 0.15, 0.3, 0.05, 1))
+    stream.listener = lambda event: (
+        warnings.put_nowait(event.what.text) if isinstance(event.what, Warned) else None
+    )
+    clock, identity = ClusterTime(VirtualClock()), Identity(CLUSTER, None, SECRET)
+    supervisor = SimpleNamespace(start=started)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        yield Cluster(supervisor, fabric, stream, clock, identity, tasks), fabric, warnings
+        rogue.stop()
+        for connection in rogue.connections:
+            connection.close("it ends")
+        over.set()
+
+
+async def test_a_server_is_told_of_its_disk_and_its_clock_before_anybody_reaches_it():
+    told_to_it, up = [], []
+
+    class Restarted(Rogue):
+        def control(self, connection, control):
+            told_to_it.append(type(control))
+            if len(told_to_it) == 2:
+                connection.send(STATE)
+
+    async with a_cluster_of(Restarted()) as (cluster, fabric, _):
+        fabric.server_up = lambda server, address: up.extend(told_to_it)
+        await cluster.start_all([ONE])
+    assert up == [SetDisk, SetClock]
+
+
+async def test_a_server_that_does_nothing_is_reported_once_while_time_runs(monkeypatch):
+    monkeypatch.setattr("raftviz.lab.cluster.ANSWER_SECONDS", 0.01)
+    rogue = Rogue(STATE, answers=True)
+    async with a_cluster_of(rogue) as (cluster, _, warnings):
+        await cluster.start_all([ONE])
+        await rogue.asked.wait()  # it tells nothing, but answers
+        assert warnings.empty()
+        rogue.answers = False
+        assert await warnings.get() == "S1 tells nothing and answers nothing: its process 77 hangs"
+        assert cluster.silent() == [ONE]

@@ -71,10 +71,12 @@ async def test_every_rule_is_given_listed_and_ended(still):
 async def test_shapes_of_the_network(still):
     assert "S1 — S2 — S3 — S4 — S1" in await still.do("ring")
     assert blocked(still.view) == {(1, 3), (3, 1), (2, 4), (4, 2)}
-    await still.do("ring 1 3 2")
+    answer = await still.do("ring 1 3 2")
+    assert answer.endswith("S1 — S3 — S2 — S1; the links of S4 stay as they are")
     assert blocked(still.view) == {(2, 4), (4, 2)}, "S4 keeps the links that it has"
     await still.do("heal")
-    await still.do("bridge 2 between 1 | 3-4")
+    answer = await still.do("bridge 2 between 1 | 3-4")
+    assert answer == "S1 cannot reach S3 and S4; S2 sees both"
     assert blocked(still.view) == {(1, 3), (3, 1), (1, 4), (4, 1)}
     assert "three servers" in await still.refused("ring 1 2")
     assert "no S9" in await still.refused("bridge 9 between 1 | 3")

@@ -19,7 +19,7 @@ from raftviz.model.events import (
 )
 from tests.raftviz.fake_lab import server_state
 from tests.tui.harness import explorer, lab_of, show, text_of
-from tests.tui.scenes import AT, COMMITTED, LOG, ask, replication
+from tests.tui.scenes import AT, COMMITTED, LOG, append, ask, noop, replication
 
 
 async def test_committed_entries_stay_solid_when_all_servers_are_dead() -> None:
@@ -97,3 +97,21 @@ async def test_what_happened_is_told_in_order_and_a_round_of_messages_in_one_lin
         lab.feed(MessageSent(90, ask(1, 2, 4), AT + 0.1), at=AT + 0.09)
         await show(pilot)
         assert seen.history.everything[-1].text == f"S1 → S2  {words}", "that is another round"
+
+
+async def test_what_a_leader_repeats_with_every_heartbeat_is_told_once_unless_all_is_shown() -> (
+    None
+):
+    lab = lab_of(replication())
+    async with explorer(lab) as pilot:
+        for number, count in enumerate((1, 1, 1, 2)):
+            what, at = append(3, 5, 3, COMMITTED, [noop(3)] * count), AT + 0.05 * number
+            lab.feed(MessageSent(70 + number, what, at), at=at)
+            lab.feed(MessageDropped(70 + number, DropReason.LINK_CUT), at=at)
+        await show(pilot)
+        seen = pilot.app.seen  # type: ignore[attr-defined]
+        told = "S3 → S5  AppendEntries  term 3, after 6/3, "
+        once = [f"{told}+1 entry", f"{told}+2 entries"]
+        noted = [line.text.removeprefix("lost, the link is cut: ") for line in seen.history.notable]
+        assert [noted.count(text) for text in once] == [2, 2], "sent, and lost"
+        assert [line.text for line in seen.history.everything].count(once[0]) == 3
