@@ -136,8 +136,8 @@ def _extra(words: str, draw: Callable[[Random, Scenario], Parts]) -> Kind:
 
 KINDS: Mapping[str, Kind] = {
     "crash": Kind("{0} is killed, and is down", _on_one(), weight=2),
-    "power": Kind("{0} loses power, and is down", _on_one(), weight=2),
-    "blackout": Kind("all servers lose power, and are down", _on_all),
+    "power": Kind("{0} loses power, at once or when it stores, and is down", _on_one(), weight=2),
+    "blackout": Kind("all servers lose power, at once or when they store, and are down", _on_all),
     "pause": Kind("{0} is stopped", _on_one()),
     "freeze": Kind("{0} is stopped, and its clock", _on_one()),
     "clock": Kind("the clock of {0} runs at {amount:g} of its speed", _skew),

@@ -142,6 +142,9 @@ class Nemesis:
         self._happens(fault)
         for node in nodes:
             if node.core is not None:
+                if draw.random() < 0.5:
+                    node.power_fails = True
+                    continue
                 node.lose_power(draw.randint(0, len(node.pending)))
                 self._start_after(fault.lasts * (0.5 + draw.random()), node)
 

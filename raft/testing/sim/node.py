@@ -132,6 +132,8 @@ class Node:
         self._first = Configuration(tuple(sorted(members)))
         self._disk_delays = world.chance.stream("disk", server)
         self.disk_slowness = 0.0
+        self.power_fails = False
+        """It will in the middle of the next save."""
         self._store: LogStore | None = None
         self._save_waits = self._catching_up = False
         self._proposals: dict[Index, tuple[Term, Operation]] = {}
@@ -553,6 +555,11 @@ class Node:
     def _store_now(self, save: Save) -> None:
         assert self._store is not None
         try:
+            if self.power_fails:
+                self.power_fails = False
+                self._world.invariants.coverage["power lost in the middle of a save"] += 1
+                self.disk.power_loss(save, self._store)
+                raise StorageError("the power failed")
             save.to(self._store)
         except StorageError:
             # What was written may be there after all.

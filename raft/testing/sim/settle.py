@@ -45,6 +45,7 @@ def _heal(world: World) -> None:
         node.disk.set_full(False)
         node.disk.limit_writes(None)
         node.disk_slowness = node.turn_time = 0.0
+        node.power_fails = False
         node.set_clock_rate(1.0)
         if node.stopped:
             node.resume()
@@ -105,6 +106,10 @@ class _Settling:
             if node.core is not None and node.server not in core.configuration.members:
                 node.kill(0)
                 node.gone = True
+                # What it has sent may be under way for long, and would still disturb.
+                for (src, _), link in self._world.network.links.items():
+                    if src == node.server:
+                        self._world.network.reset(link)
 
     def is_whole(self) -> bool:
         """Tell whether no member is damaged; people remove such a server."""
