@@ -29,6 +29,7 @@ from raft.errors import (
     UnreachableError,
 )
 from raft.frames import (
+    AnswerTooLong,
     ChangeMembers,
     Declined,
     ForgetLeader,
@@ -50,6 +51,7 @@ from raft.frames import (
     Transferred,
 )
 from raft.line import Line, LostError
+from raft.machine.base import MAX_ANSWER_BYTES
 from raft.transport import Identity, parse_address
 
 PATIENCE = 1.0
@@ -417,6 +419,8 @@ def _judge(server: ServerId, request: Asked, reply: Reply) -> Reply:
             raise RejectedError(detail)
         case Declined(reason, detail):
             raise DECLINED.get(reason, DeclinedError)(server, reason, detail)
+        case AnswerTooLong(size):
+            raise _too_long(request, size)
         case OutcomeUnknown(detail) if request.numbered:
             raise request.unanswered(server, detail)
         case OutcomeUnknown(detail):
@@ -424,6 +428,13 @@ def _judge(server: ServerId, request: Asked, reply: Reply) -> Reply:
     if not isinstance(reply, _ANSWERS[type(request.body)]):
         raise request.unanswered(server, f"it answered with {type(reply).__name__}")
     return reply
+
+
+def _too_long(request: Asked, size: int) -> RaftError:
+    said = f"the answer has {size} bytes, and at most {MAX_ANSWER_BYTES} are sent"
+    if isinstance(request.body, Propose):
+        return OutcomeUnknownError(f"the command was carried out, but {said}")
+    return RejectedError(said)
 
 
 def _rounds() -> Iterator[tuple[float, float]]:

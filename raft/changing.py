@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from raft.core.membership import Change
 from raft.core.messages import ServerId
-from raft.errors import ConfigurationMovedError, LaggingError, OutcomeUnknownError
+from raft.errors import (
+    ConfigurationMovedError,
+    LaggingError,
+    NoLeaderError,
+    OutcomeUnknownError,
+)
 from raft.frames import Members
 
 if TYPE_CHECKING:
@@ -46,19 +51,25 @@ class Deadline:
 
 async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASYNC109
     """Change the members until ``plan`` finds nothing missing; return them, committed."""
-    deadline = Deadline(timeout)
+    deadline, asked = Deadline(timeout), False
     while True:
-        members = await raft.members(deadline.left)
-        changes = plan(members)
         try:
+            members = await raft.members(deadline.left)
+            changes = plan(members)
             if changes:
                 members = await raft.change_membership(changes, deadline.left, members.index)
-        except (ConfigurationMovedError, OutcomeUnknownError):
+        except NoLeaderError as error:
+            if not asked:
+                raise
+            raise OutcomeUnknownError(f"the change may have been made; then: {error}") from None
+        except (ConfigurationMovedError, OutcomeUnknownError) as error:
+            asked = asked or isinstance(error, OutcomeUnknownError)
             if not deadline.left:
                 raise
         else:
             if members.committed and not plan(members):
                 return members
+            asked = True
             if not deadline.left:
                 raise OutcomeUnknownError(f"the change is not committed after {deadline}")
         await asyncio.sleep(LOOK_SECONDS)
@@ -72,6 +83,15 @@ async def wait_until_caught_up(raft: Raft, server: ServerId, deadline: Deadline)
     the network is, one that has all of it at the first look: that takes the leader as long as
     an answer of the others.
     """
+    try:
+        await _rounds(raft, server, deadline)
+    except NoLeaderError as error:
+        raise LaggingError(
+            f"server {server} is a learner, and nobody says any more how much it has: {error}"
+        ) from None
+
+
+async def _rounds(raft: Raft, server: ServerId, deadline: Deadline) -> None:
     while True:
         begun, goal = deadline.left, (await raft.members(deadline.left)).last_index
         looks = 1

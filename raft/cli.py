@@ -6,6 +6,7 @@ What a command needs is imported when it runs: ``raft --help`` waits for nothing
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -61,6 +62,8 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
@@ -386,7 +389,12 @@ def _parser() -> argparse.ArgumentParser:
 def _add_users(commands: Commands) -> None:
     """Add the commands that ask a cluster, or change it."""
     _add_key_value(commands)
-    _use_command(commands, "status", "print every server's state")
+    status = _use_command(commands, "status", "print every server's state")
+    status.epilog = (
+        "Among the members, 4? gets the log without a vote, and 1 2 3 → 1 2 4 is a change that is "
+        "not over. A server that is recovering lost entries of its log: it gets them back, and "
+        "does not vote until then."
+    )
     _use_command(commands, "members", "print who belongs to the cluster")
     add = _use_command(
         commands,

@@ -228,6 +228,13 @@ class Result:
 
 
 @value
+class AnswerTooLong:
+    """The query was answered, or the command carried out, and the answer has ``size`` bytes."""
+
+    size: int
+
+
+@value
 class NotLeader:
     """Nothing was done; ``leader`` is who leads as far as this server knows, and where."""
 
@@ -343,6 +350,7 @@ Reply = (
     | Members
     | Transferred
     | SnapshotTaken
+    | AnswerTooLong
 )
 
 

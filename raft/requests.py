@@ -29,6 +29,7 @@ from raft.core.ready import Refusal, Refused
 from raft.core.value import value
 from raft.frames import (
     Address,
+    AnswerTooLong,
     ChangeMembers,
     ClientReply,
     ClientRequest,
@@ -57,7 +58,7 @@ from raft.frames import (
     TransferLeadership,
     Transferred,
 )
-from raft.machine.base import StateMachine
+from raft.machine.base import MAX_ANSWER_BYTES, StateMachine
 from raft.reads import MAX_WAITING, Reads, WaitingRead
 from raft.transport import Connection, parse_address
 from raft.wire import encode, in_frames
@@ -82,6 +83,10 @@ class _Proposal:
 
     term: Term
     client: _Client
+
+
+def _answer(data: bytes) -> Reply:
+    return Result(data) if len(data) <= MAX_ANSWER_BYTES else AnswerTooLong(len(data))
 
 
 class Requests:
@@ -158,8 +163,8 @@ class Requests:
         """Reply to clients with the machine's answers, as many in a frame as they asked for so."""
         gathered: dict[Connection, tuple[list[int], list[bytes]]] = {}
         for client, result in zip(clients, results, strict=True):
-            if not client.many:
-                self._reply(client, Result(result))
+            if len(result) > MAX_ANSWER_BYTES or not client.many:
+                self._reply(client, _answer(result))
                 continue
             if (columns := gathered.get(client.connection)) is None:
                 columns = gathered[client.connection] = ([], [])
@@ -234,7 +239,7 @@ class Requests:
 
     def _read(self, client: _Client, query: bytes, consistency: Consistency) -> None:
         def answer() -> None:
-            self._reply(client, Result(self._machine.query(query)))
+            self._reply(client, _answer(self._machine.query(query)))
 
         if consistency is Consistency.STALE:
             answer()

@@ -130,6 +130,7 @@ struct ClientReply {
     members @8 :Members;
     transferred @9 :Transferred;
     snapshotTaken @10 :SnapshotTaken;
+    answerTooLong @11 :AnswerTooLong;
   }
   configuration @6 :UInt64;
   # The index of the newest configuration that the server knows. One that is newer than those the
@@ -146,6 +147,13 @@ struct Result {
   # The state machine's answer.
 
   data @0 :Data;
+}
+
+struct AnswerTooLong {
+  # The query was answered, or the command carried out, but the state machine's answer is longer
+  # than a server sends.
+
+  size @0 :UInt64;
 }
 
 struct NotLeader {

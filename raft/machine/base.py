@@ -7,6 +7,12 @@ from typing import Protocol
 MAX_COMMAND_BYTES = 128 * 1024
 """A longer command is refused before it enters the log."""
 
+MAX_ANSWER_BYTES = 512 * 1024
+"""A longer answer, to a command or a query, is not sent: who asked gets an error instead.
+
+Of an answer to a command in a session, one byte is the session's.
+"""
+
 
 def too_long(command: bytes) -> str | None:
     """Say that a command is over the limit, None if it is not."""
@@ -35,7 +41,8 @@ class StateMachine(Protocol):
     same answers on every server, so no clock, no randomness, no order of a set. Commands come
     from clients and may be any bytes, empty ones too: a command that makes no sense is
     answered, not raised. What a method raises ends the server with a StateMachineError, because
-    it can neither skip a committed command nor go on without it.
+    it can neither skip a committed command nor go on without it. Answers have at most
+    MAX_ANSWER_BYTES: longer ones do not reach who asked, though a command is carried out.
 
     All methods are called in the thread of the server's event loop, one at a time, and hold it
     up while they run; ``snapshot`` alone has a thread of its own. ``restore`` comes first if

@@ -7,9 +7,17 @@ restart. Whoever has to repair that must learn which entry it was, and that noth
 from __future__ import annotations
 
 import contextlib
+from asyncio import CancelledError
 from collections.abc import Iterator
 
 from raft.machine.base import StateMachine, StateMachineError, too_long
+
+_FAILURE = (Exception, CancelledError)
+"""What a machine may raise. One that waits for a future could be cancelled in the middle: that
+would pass for the loop's own business, and the command for one that was carried out."""
+
+_REASON = 1000
+"""Characters of a refusal that reach whoever proposed."""
 
 ADVICE = (
     "it is committed, so no server may skip it, and each fails there again when it starts: "
@@ -32,10 +40,10 @@ class Guarded:
             refusal = self._machine.check(command)
             if refusal is not None and not isinstance(refusal, str):
                 raise _wrong("check", "a str or None", refusal)
-        except Exception as error:
+        except _FAILURE as error:
             what = f"when it checked a command of {len(command)} bytes"
             raise StateMachineError(_said(what, error)) from error
-        return refusal
+        return refusal and refusal[:_REASON]
 
     def apply(self, index: int, command: bytes) -> bytes:
         """Carry out a command."""
@@ -43,7 +51,7 @@ class Guarded:
             answer = self._machine.apply(index, command)
             if not isinstance(answer, bytes):
                 raise _wrong("apply", "bytes", answer)
-        except Exception as error:
+        except _FAILURE as error:
             size = len(command)
             what = f"on entry {index}, a command of {size} bytes"
             raise StateMachineError(f"{_said(what, error)}; {ADVICE}", index, size) from error
@@ -55,7 +63,7 @@ class Guarded:
             answer = self._machine.query(query)
             if not isinstance(answer, bytes):
                 raise _wrong("query", "bytes", answer)
-        except Exception as error:
+        except _FAILURE as error:
             what = f"on a query of {len(query)} bytes"
             raise StateMachineError(_said(what, error)) from error
         return answer
@@ -78,11 +86,11 @@ class Guarded:
 def _failures(what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:
+    except _FAILURE as error:
         raise StateMachineError(_said(what, error)) from error
 
 
-def _said(what: str, error: Exception) -> str:
+def _said(what: str, error: BaseException) -> str:
     return f"the state machine failed {what}: {type(error).__name__}: {error}"
 
 

@@ -245,6 +245,9 @@ def decode_header(data: bytes) -> tuple[Header, bytes]:
     if len(data) < _FILE_HEAD.size:
         raise DamagedError(len(data), "the header ends here, too early")
     _, version, length, server, sequence, salt, *before = _FILE_HEAD.unpack_from(data)
+    if 0 < version < VERSION:
+        # Of another shape. (No flipped bit makes one of these versions out of this one.)
+        return Header("", ServerId(0), sequence=0, salt=0, version=version), b""
     body_end = _FILE_HEAD.size + length + -length % 8
     if body_end + _CHECKSUM.size > len(data):
         raise DamagedError(len(data), "the header ends here, too early")

@@ -68,6 +68,7 @@ from raft.core.messages import (
 from raft.core.ready import Refusal
 from raft.frames import (
     Address,
+    AnswerTooLong,
     Barrier,
     BarrierReached,
     Caller,
@@ -231,6 +232,7 @@ SAMPLES = (
     ClientReply(10, Transferred(3)),
     ClientReply(11, SnapshotTaken(100)),
     ClientReply(12, Status(4, Role.PRE_CANDIDATE, 3, 1, 1, 9, 3, 8, 8, 5, 9, (1, 2), (3,), (4,))),
+    ClientReply(14, AnswerTooLong(1_000_000)),
     ClientReply(13, Status(2, Role.FOLLOWER, 3, None, 1, 4, 1, 0, 0, 0, 0, (1, 2), (), (), True)),
     Results((12, 14, 15), (b"done", b"1", b"")),
     Results((13,), (b"done",), configuration=9),

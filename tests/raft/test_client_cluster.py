@@ -51,6 +51,7 @@ from tests.raft.scripted import (
     cluster,
     hangs_up,
     says,
+    silent,
     status,
     until,
 )
@@ -228,8 +229,39 @@ async def test_a_change_is_asked_for_again_when_the_members_were_others() -> Non
 async def test_a_change_that_never_commits_is_unknown() -> None:
     pending = dataclasses.replace(members(4, committed=False), learners=(THREE,))
     async with cluster(Scripted(ONE, says(pending))) as raft:
-        with pytest.raises((OutcomeUnknownError, NoLeaderError)):
+        with pytest.raises(OutcomeUnknownError):
             await raft.add_learner(THREE, "127.0.0.1:1", timeout=0.2)
+
+
+async def test_a_change_that_nobody_tells_of_is_unknown() -> None:
+    """No leader is found any more: that would mean that nothing was done."""
+
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        if isinstance(request.body, ChangeMembers):
+            one.script = silent
+            connection.close("crashed")
+            return None
+        return members(4)
+
+    one = Scripted(ONE, script)
+    async with cluster(one) as raft:
+        with pytest.raises(OutcomeUnknownError, match="the change may have been made; then: no le"):
+            await raft.add_learner(THREE, "127.0.0.1:1", timeout=0.3)
+
+
+async def test_a_learner_that_nobody_tells_of_is_one_all_the_same() -> None:
+    progress = (FollowerProgress(THREE, Index(3), Index(2)),)
+    lagging = dataclasses.replace(members(4), learners=(THREE,), progress=progress)
+
+    def script(request: ClientRequest, connection: Connection) -> Reply:
+        if len(one.requests) == 5:
+            one.script = silent
+        return lagging
+
+    one = Scripted(ONE, script)
+    async with cluster(one) as raft:
+        with pytest.raises(LaggingError, match="server 3 is a learner, and nobody says any more"):
+            await raft.add(THREE, "127.0.0.1:1", timeout=0.5)
 
 
 async def test_a_learner_that_does_not_catch_up_stays_one() -> None:

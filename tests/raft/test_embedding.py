@@ -15,6 +15,7 @@ from raft import (
     AddLearner,
     Certificate,
     Config,
+    Consistency,
     LogStore,
     Member,
     MemoryStore,
@@ -42,7 +43,7 @@ from raft.core.events import (
 )
 from raft.core.messages import Index
 from raft.frames import ObservationsLost
-from raft.machine.base import MAX_COMMAND_BYTES
+from raft.machine.base import MAX_ANSWER_BYTES, MAX_COMMAND_BYTES
 from raft.watching import EVENTS_KEPT, Events
 from tests.raft.certificates import Certs
 from tests.raft.cluster import PATIENCE, free_addresses
@@ -196,7 +197,61 @@ async def test_what_may_not_enter_the_log_is_refused_before() -> None:
         assert (await raft.status()).last_index == before
 
 
+class Echo(Journal):
+    """Answers with as many bytes as it is told."""
+
+    def apply(self, index: int, command: bytes) -> bytes:
+        super().apply(index, command)
+        return bytes(int(command))
+
+    def query(self, query: bytes) -> bytes:
+        return bytes(int(query)) if query else super().query(query)
+
+
+@pytest.mark.parametrize("sessions", [True, False], ids=["in a session", "without"])
+async def test_an_answer_that_is_too_long_ends_a_request_and_no_server(sessions: bool) -> None:
+    """The next leader would end, too, when it is asked again, and the next."""
+    own = int(sessions)  # a byte of the session's
+    most, too_long = (str(MAX_ANSWER_BYTES + more).encode() for more in (-own, 1))
+    said = f"and at most {MAX_ANSWER_BYTES} are sent"
+    async with (
+        alone(machine=Echo()) as member,
+        Raft({ONE: member.address}, "test", SECRET, sessions=sessions) as raft,
+    ):
+        for consistency in (Consistency.LINEARIZABLE, Consistency.STALE):
+            assert len(await raft.read(most, PATIENCE, consistency=consistency)) == int(most)
+            with pytest.raises(RejectedError, match=said):
+                await raft.read(too_long, PATIENCE, consistency=consistency)
+        with pytest.raises(OutcomeUnknownError, match=f"was carried out, but .* {said}"):
+            await raft.propose(too_long, PATIENCE)
+        assert len(await raft.propose(most, PATIENCE)) == int(most)
+        assert await raft.read(b"") == too_long + b"," + most, "and carried out once"
+
+
 # --- A state machine that fails --------------------------------------------------------------
+
+
+class Cancelled(Journal):
+    """Looks at a future, say, that somebody has cancelled."""
+
+    def apply(self, index: int, command: bytes) -> bytes:
+        raise asyncio.CancelledError
+
+
+async def test_a_cancellation_in_a_machine_is_a_failure_like_any_other() -> None:
+    with pytest.raises(StateMachineError, match="failed on entry 3, a command of 1 bytes: Cancel"):
+        async with alone(machine=Cancelled()) as raft:
+            await raft.propose(b"x", PATIENCE)
+
+
+async def test_a_long_refusal_is_cut() -> None:
+    class Talks(Journal):
+        def check(self, command: bytes) -> str:
+            return "no! " * 1_000_000
+
+    async with alone(machine=Talks()) as raft:
+        with pytest.raises(RejectedError, match=r"^(no! ){250}\n"):
+            await raft.propose(b"x", PATIENCE)
 
 
 async def test_a_failing_state_machine_ends_the_block_and_is_named(

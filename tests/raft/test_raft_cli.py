@@ -668,6 +668,12 @@ def test_the_example_in_the_help_is_right(monkeypatch: pytest.MonkeyPatch) -> No
     assert cli._servers(added) == table
 
 
+async def test_a_terminal_without_unicode_is_written_to_all_the_same() -> None:
+    shown = await run("status", "--help", PYTHONIOENCODING="ascii")
+    assert (shown.status, shown.err) == (0, "")
+    assert b"1 2 3 \\u2192 1 2 4" in b" ".join(shown.out.split())
+
+
 def test_help_loads_nothing_heavy() -> None:
     program = (
         "import sys; from raft.cli import main\n"

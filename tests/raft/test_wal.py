@@ -359,6 +359,14 @@ def test_a_foreign_file_is_refused() -> None:
         recover(disk)
 
 
+def test_an_older_version_is_no_damage() -> None:
+    """To get a log back from servers that read it no more either would lose it."""
+    for version in range(1, log_file.VERSION):
+        with pytest.raises(StorageError, match=f"format version {version}; this program reads 4"):
+            recover(holding(log_file.MAGIC + struct.pack("<I", version) + b"x" * 200))
+        assert (version ^ log_file.VERSION).bit_count() > 1, "or a flipped bit looks like it"
+
+
 def test_another_version_is_refused() -> None:
     header = log_file.encode_header(log_file.Header("test", ONE, 1, 1, version=9))
     with pytest.raises(StorageError, match="format version 9; this program reads 4"):
