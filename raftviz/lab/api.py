@@ -23,6 +23,7 @@ from typing import IO, Protocol
 
 from raft.printable import printable
 from raft.wire import MAX_OBSERVATION, DecodeError, FrameSplitter, UnionCodec, load_schema
+from raftviz.lab.run_directory import remove_stale
 from raftviz.model.events import Event
 
 MAX_SERVERS = 25
@@ -200,7 +201,7 @@ class _LabProcess:
         return f"the laboratory ended: {words}" if words else "the laboratory ended"
 
     async def stop(self) -> None:
-        """Let go of its standard input, which ends it, and wait until it is gone."""
+        """Let go of its standard input, which ends it, and wait until it and its files are gone."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
@@ -212,6 +213,8 @@ class _LabProcess:
                 self.process.send_signal(signal.SIGKILL)
             await self.process.wait()
         self.errors.close()
+        if self.process.returncode == -signal.SIGKILL:
+            remove_stale()
 
 
 @dataclass(slots=True, eq=False)

@@ -91,6 +91,7 @@ async def test_when_the_lab_is_killed_its_servers_end(tmp_path, state):
     async with asyncio.timeout(30):
         assert await run.process.wait() == 0, "its owner sees the end of the stream"
     await run.ends()
+    assert list(tmp_path.iterdir()) == [], "its owner removes what it left"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -117,7 +118,9 @@ async def test_the_owner_may_be_killed_at_any_moment_of_the_start(tmp_path, proc
 async def test_the_next_run_removes_what_a_killed_lab_left(tmp_path):
     run = await Run.start(tmp_path)
     await run.ready()
+    run.process.send_signal(signal.SIGSTOP)
     os.kill(run.lab, signal.SIGKILL)
+    run.process.kill()
     await run.ends()
     [left] = tmp_path.iterdir()
     run = await Run.start(tmp_path)
