@@ -23,7 +23,6 @@ from typing import IO, Protocol
 
 from raft.printable import printable
 from raft.wire import MAX_OBSERVATION, DecodeError, FrameSplitter, UnionCodec, load_schema
-from raftviz.lab.run_directory import remove_stale
 from raftviz.model.events import Event
 
 MAX_SERVERS = 25
@@ -201,7 +200,7 @@ class _LabProcess:
         return f"the laboratory ended: {words}" if words else "the laboratory ended"
 
     async def stop(self) -> None:
-        """Let go of its standard input, which ends it, and wait until it and its files are gone."""
+        """Let go of its standard input, which ends it, and wait until it is gone."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
@@ -213,8 +212,6 @@ class _LabProcess:
                 self.process.send_signal(signal.SIGKILL)
             await self.process.wait()
         self.errors.close()
-        if self.process.returncode == -signal.SIGKILL:
-            remove_stale()
 
 
 @dataclass(slots=True, eq=False)
