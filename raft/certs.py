@@ -76,9 +76,14 @@ class Authority:
     def read(cls, path: Path) -> Authority:
         """Read what ``pem`` returned. Raises OSError, ValueError."""
         data = read_private(path)
-        key = serialization.load_pem_private_key(data, None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return cls(x509.load_pem_x509_certificate(data), key)
+        try:
+            key = serialization.load_pem_private_key(data, None)
+            certificate = x509.load_pem_x509_certificate(data)
+        except (ValueError, TypeError):  # TypeError: a password is wanted
+            key = None
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{path}: there should be a CA's key and certificate")
+        return cls(certificate, key)
 
     def pem(self) -> bytes:
         """Return the certificate and the key, as text."""
@@ -176,7 +181,11 @@ def certificates(directory: Path) -> list[Path]:
 def read(path: Path) -> Facts:
     """Return what the first certificate in a file says. Raises CertsError, OSError."""
     try:
-        return _facts(x509.load_pem_x509_certificate(path.read_bytes()))
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        raise CertsError(f"{path}: this is no certificate") from None
+    try:
+        return _facts(certificate)
     except ValueError as error:
         raise CertsError(f"{path}: this is no certificate of a cluster: {error}") from None
 

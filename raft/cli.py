@@ -332,6 +332,12 @@ def _size(text: str) -> int:
     return int(match[1]) * _FACTORS[match[2]]
 
 
+def _directory(text: str) -> Path:
+    if not text:  # "$DATA", and DATA is not set: not the directory where we are
+        raise argparse.ArgumentTypeError("a directory has a name")
+    return Path(text)
+
+
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 999999999")
@@ -533,7 +539,9 @@ def _add_serve(commands: Commands) -> None:
         metavar="HOST:PORT",
         help="where the others reach this server, if not where it listens",
     )
-    add("--data", type=Path, required=True, metavar="DIR", help="the directory of this server")
+    add(
+        "--data", type=_directory, required=True, metavar="DIR", help="the directory of this server"
+    )
     _add_behaviour(serve)
     add("--seed", type=_whole, metavar="N", help="draw the same election timeouts in every run")
     add(

@@ -60,7 +60,7 @@ class Raft:
     ``servers`` maps ids to ``HOST:PORT``; requests find the leader among them, and members that
     join later are learned from the cluster. Use it as ``async with Raft(servers, cluster,
     secret) as raft``, with a Certificate in the place of the secret where the servers have one,
-    too. Raises ValueError for an address, a cluster's name or a secret that cannot be one.
+    too. Raises ValueError for an id, an address, a cluster's name or a secret that cannot be one.
 
     Every request ends: with its answer, with a RaftError that says what is certain, or with
     OutcomeUnknownError. For a ``server`` that it does not know all raise UnknownServerError.
@@ -86,6 +86,7 @@ class Raft:
     ) -> None:
         if not servers:
             raise ValueError("a cluster has at least one server")
+        _require_ids(servers)
         self._identity = Identity(cluster, self.id, secret)
         self._asker = Asker(servers, self._identity)
         self._session = Session(self._asker) if sessions else None
@@ -247,6 +248,7 @@ class Raft:
         Raises ImpossibleError for a server that cannot lead, GivenUpError when it did not
         succeed, and as :meth:`propose` does.
         """
+        _require_ids([] if to is None else [to])
         return (await self._ask(Transferred, TransferLeadership(to), timeout)).leader
 
     async def snapshot(
@@ -305,6 +307,7 @@ class Raft:
         """
         compare, index = expected_index is not None, expected_index or Index(0)
         request = ChangeMembers(tuple(changes), compare, index)
+        _require_ids(change.server for change in request.changes)
         members = await self._ask(Members, request, timeout)
         self._asker.learn(members)
         return members
@@ -374,3 +377,9 @@ class Raft:
             return (Remove(server),) if server in (*now.voters, *now.learners) else ()
 
         return await reach(self, plan, timeout)
+
+
+def _require_ids(servers: Iterable[ServerId]) -> None:
+    for server in servers:
+        if not isinstance(server, int) or not 0 < server < 2**63:
+            raise ValueError(f"{server!r} is no server's number: one from 1 on is")

@@ -35,7 +35,6 @@ import sys
 import types
 import typing
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -76,8 +75,9 @@ def _parser() -> Any:
 @functools.cache
 def load_schema(name: str) -> Any:
     """Load ``schemas/<name>.capnp``: from the installed package, else from the source tree."""
-    installed = Path(str(resources.files("raft"))) / "schemas"
-    folder = installed if installed.is_dir() else Path(__file__).parent.parent / "schemas"
+    package = Path(__file__).parent
+    installed = package / "schemas"
+    folder = installed if installed.is_dir() else package.parent / "schemas"
     return _parser().load(str(folder / f"{name}.capnp"), imports=[str(folder)])
 
 

@@ -18,7 +18,6 @@ connection carries observations to the caller and controls to the server.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from raft.core.events import ConfigurationChanged, CoreEvent, Role, TimerKind
 from raft.core.membership import Change
@@ -59,7 +58,7 @@ class RefusalReason(enum.IntEnum):
     """The first frame was not a Preamble, or the second not a Proof."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Preamble:
     """The first frame of a connection: who calls (``src``: 0 unless a server), and whom it wants.
 
@@ -75,7 +74,7 @@ class Preamble:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Welcome:
     """The server's half of the handshake."""
 
@@ -83,14 +82,14 @@ class Welcome:
     proof: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Proof:
     """The caller's half of the handshake."""
 
     proof: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """The server does not want this connection; it closes right after."""
 
@@ -127,17 +126,17 @@ class Read:
     consistency: Consistency = Consistency.LINEARIZABLE
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StatusQuery:
     """Ask this server, leader or not, for its Status."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MembersQuery:
     """Ask the leader for the Members of the cluster."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChangeMembers:
     """Change who belongs to the cluster: all of it, or nothing.
 
@@ -150,19 +149,19 @@ class ChangeMembers:
     expected_index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TransferLeadership:
     """Hand leadership to ``to``, or (None) to the voter that has most of the log."""
 
     to: ServerId | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TakeSnapshot:
     """Let a snapshot stand for the log as far as it is applied, on this server."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ForgetLeader:
     """Stop holding to a leader that is known to be gone; answered with Status."""
 
@@ -228,7 +227,7 @@ class Result:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class NotLeader:
     """Nothing was done; ``leader`` is who leads as far as this server knows, and where."""
 
@@ -236,21 +235,21 @@ class NotLeader:
     address: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutcomeUnknown:
     """The server lost leadership: the command may still take effect, or never."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Rejected:
     """Nothing was done, and asking again will not help; ``detail`` says what was wrong."""
 
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Declined:
     """Nothing was done, for ``reason``; ``detail`` says it for a person."""
 
@@ -258,7 +257,7 @@ class Declined:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Status:
     """One server's state in numbers.
 
@@ -284,7 +283,7 @@ class Status:
     recovering: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Address:
     """Where a server listens."""
 
@@ -292,7 +291,7 @@ class Address:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FollowerProgress:
     """nextIndex and matchIndex of one follower (Figure 2, leaders' volatile state)."""
 
@@ -301,7 +300,7 @@ class FollowerProgress:
     match_index: Index
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Members:
     """Who belongs to the cluster, by the configuration at ``index`` of the log (0: from the start).
 
@@ -320,14 +319,14 @@ class Members:
     leader: ServerId | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Transferred:
     """Leadership was handed over; ``leader`` leads now."""
 
     leader: ServerId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SnapshotTaken:
     """A snapshot stands for the entries up to ``index`` (0: nothing is applied yet)."""
 
@@ -380,7 +379,7 @@ FromServer = ClientReply | Results
 # --- Observers -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerState:
     """All of a server's state: the first observation, and again after some were lost.
 
@@ -410,14 +409,14 @@ class ServerState:
     configuration: ConfigurationChanged
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ObservationsLost:
     """The observer read too slowly: ``count`` observations were dropped; a ServerState follows."""
 
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BarrierReached:
     """Answer to Barrier: all that was asked is done; ``sent`` peer messages went out so far."""
 
@@ -428,7 +427,7 @@ class BarrierReached:
 ObservedEvent = CoreEvent | ServerState | ObservationsLost | BarrierReached
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Observation:
     """Something that happened in the server, with its virtual and monotonic time in seconds."""
 
@@ -440,7 +439,7 @@ class Observation:
 # --- Control, from an observer to the server --------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetClock:
     """Virtual time becomes ``virtual + rate · (monotonic clock − monotonic)`` (design §6)."""
 
@@ -449,17 +448,17 @@ class SetClock:
     rate: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FireTimer:
     """Let the armed timer fire now, whatever its deadline: one step of frozen time."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Campaign:
     """Start an election now, as if the election timer had fired. A leader ignores it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Barrier:
     """Answer once ``received`` peer messages, counted since the process started, are digested."""
 
@@ -467,7 +466,7 @@ class Barrier:
     received: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetDisk:
     """Let the disk fail like this from here on (``raft.storage.faulty``); ``delay`` is virtual.
 
@@ -481,7 +480,7 @@ class SetDisk:
     tear: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CutPower:
     """Lose at once what is not synced, and end without a word."""
 

@@ -43,7 +43,7 @@ def inspect(directory: Path, first: int | None = None, last: int | None = None) 
     try:
         reading = read_steadily(directory.absolute())
     except OSError as error:
-        return _refuse(f"{directory}: {error.strerror}")
+        return _refuse(f"{error.filename or directory}: {error.strerror}")
     except StorageError as error:
         return _refuse(str(error))
     if reading.is_new:

@@ -10,7 +10,7 @@ from types import TracebackType
 from raft.asking import Limit
 from raft.client import Raft
 from raft.core.messages import ServerId
-from raft.errors import NotInTimeError, UnreachableError
+from raft.errors import NotInTimeError, RaftError, UnreachableError
 from raft.frames import Status
 from raft.machine.base import StateMachine
 from raft.server import Server, ServerConfig
@@ -26,7 +26,8 @@ class Member(Raft):
     ``async with Member(config, store, machine) as raft`` runs the server while its block runs.
     Requests may be made at once: they find whoever leads, this server or another. ``status``,
     ``wait`` and ``events`` are about this server if no other is named. At the end of the block
-    a leader hands its leadership over, and the store is closed.
+    a leader hands its leadership over, and the store is closed: a Member has one block. ``close``
+    only ends requests; the server serves until the block ends.
 
     If the server cannot go on, the block is cancelled and raises what made it fail:
     StateMachineError, StorageError or InvariantViolation; with ``run`` one may wait for that.
@@ -49,6 +50,7 @@ class Member(Raft):
         except BaseException:
             store.close()
             raise
+        self._running: asyncio.Task[None] | None = None
         self._block: asyncio.Task[object] | None = None
         self._interrupted = False
 
@@ -58,6 +60,8 @@ class Member(Raft):
         return self.servers[self.id]
 
     async def __aenter__(self) -> Member:
+        if self._running is not None:
+            raise RaftError(f"server {self.id} has its block: make a new Member for another one")
         try:
             self.moved(self.id, await self._server.start())
         except BaseException:
@@ -83,14 +87,15 @@ class Member(Raft):
         trace: TracebackType | None,
     ) -> None:
         block, self._block = self._block, None
+        running = self._started()
         self.close()
-        if not self._running.done():
+        if not running.done():
             self._server.leave()
         try:
-            await asyncio.wait([self._running])
+            await asyncio.wait([running])
         finally:
             self._server.stop()
-        failure = None if self._running.cancelled() else self._running.exception()
+        failure = None if running.cancelled() else running.exception()
         if failure is not None:
             if self._interrupted and block is not None:
                 block.uncancel()
@@ -98,7 +103,12 @@ class Member(Raft):
 
     async def run(self) -> None:
         """Do nothing but serve, until cancelled; raises what made the server unable to go on."""
-        await asyncio.shield(self._running)
+        await asyncio.shield(self._started())
+
+    def _started(self) -> asyncio.Task[None]:
+        if self._running is None:
+            raise UnreachableError(self.id, "it serves from the beginning of its block on")
+        return self._running
 
     async def status(
         self,
@@ -111,7 +121,7 @@ class Member(Raft):
         return await super().status(server, timeout)
 
     def _status(self) -> Status:
-        if self._running.done():
+        if self._started().done():
             raise UnreachableError(self.id, "it has stopped")
         return self._server.status()
 

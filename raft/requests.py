@@ -23,6 +23,7 @@ from raft.core.events import (
     TransferChanged,
 )
 from raft.core.log import Snapshot
+from raft.core.membership import AddLearner, AddVoter
 from raft.core.messages import Entry, Index, ServerId, Term
 from raft.core.ready import Refusal, Refused
 from raft.core.value import value
@@ -58,7 +59,7 @@ from raft.frames import (
 )
 from raft.machine.base import StateMachine
 from raft.reads import MAX_WAITING, Reads, WaitingRead
-from raft.transport import Connection
+from raft.transport import Connection, parse_address
 from raft.wire import encode, in_frames
 
 _LOST = OutcomeUnknown("another leader's entry took its place in this server's log")
@@ -273,6 +274,14 @@ class Requests:
             self._reply(client, self._not_leader())
 
     def _change(self, client: _Client, change: ChangeMembers) -> None:
+        try:
+            for each in change.changes:
+                if isinstance(each, AddLearner | AddVoter) and each.address:
+                    parse_address(each.address)
+        except ValueError as error:
+            # In the log it would be what all servers are told for ever.
+            self._decline(client, Refused(Refusal.IMPOSSIBLE, str(error)))
+            return
         index = self._core.propose_change(
             change.changes,
             self._clock.now(),

@@ -24,7 +24,7 @@ from raft.clock import VirtualClock
 from raft.core.config import Config
 from raft.core.core import Core
 from raft.core.events import CoreEvent, Role
-from raft.core.messages import AppendEntries, AppendEntriesReply, Message, ServerId
+from raft.core.messages import AppendEntries, AppendEntriesReply, Message, ServerId, Term
 from raft.core.ready import Ready
 from raft.core.rules import Rules
 from raft.frames import (
@@ -155,6 +155,7 @@ class Server:
         self._address = ""
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for: float | None = None
+        self._known_leader: tuple[Term, ServerId | None] = (Term(0), None)
         self._clock_was_set = False
         self._turn_scheduled = False
         self._leaving = False
@@ -270,7 +271,17 @@ class Server:
         self._requests.reads.answer()
         self._answer_barriers()
         self._arm_timer()
+        self._log_leader()
         self._stop_if_left()
+
+    def _log_leader(self) -> None:
+        known = self.core.term, self.core.leader
+        if known == self._known_leader:
+            return
+        self._known_leader = term, leader = known
+        if leader is not None:
+            me = self.core.config.server
+            _log.info("term %d: %s", term, "we lead" if leader == me else f"server {leader} leads")
 
     def _publish(self) -> list[CoreEvent]:
         """Tell observers what happened in the core since the last time, and return it."""

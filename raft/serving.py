@@ -21,6 +21,7 @@ from raft.server import Server, ServerConfig
 from raft.storage.base import StorageError
 from raft.storage.faulty import FaultyDisk
 from raft.storage.wal import SEGMENT_BYTES, Wal
+from raft.transport.listener import require_free
 
 STOPPED, FAILED, STORAGE_UNUSABLE = 0, 1, 3
 """Exit statuses."""
@@ -54,6 +55,11 @@ def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
         _die_with_parent()
     disk = FaultyDisk() if config.attended else None
     rules, store = _rules(broken)
+    try:
+        # Before the directory is, for good, that of a server which cannot run like this.
+        asyncio.run(require_free(config.listen, config.secret))
+    except (OSError, ValueError) as error:
+        return _cannot_listen(config, error)
     try:
         me = config.core.server
         room = ATTENDED_SEGMENT_BYTES if config.attended else SEGMENT_BYTES
@@ -112,9 +118,7 @@ async def _run(server: Server, config: ServerConfig) -> int:
     try:
         address = await server.start()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        _log.error("cannot listen at %s: %s", config.listen, reason or error)
-        return FAILED
+        return _cannot_listen(config, error)
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signal_number, server.leave)
@@ -124,6 +128,12 @@ async def _run(server: Server, config: ServerConfig) -> int:
     print(json.dumps(announcement), flush=True)
     await server.run()
     return STOPPED
+
+
+def _cannot_listen(config: ServerConfig, error: OSError | ValueError) -> int:
+    reason = error.strerror if isinstance(error, OSError) else None
+    _log.error("cannot listen at %s: %s", config.listen, reason or error)
+    return FAILED
 
 
 def _stop_when_input_ends(loop: asyncio.AbstractEventLoop, server: Server) -> None:

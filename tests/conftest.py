@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import psutil
@@ -11,6 +12,9 @@ from hypothesis import settings
 # The machine is shared: how long an example took says nothing about the code.
 settings.register_profile("raftviz", deadline=None, print_blob=True)
 settings.load_profile("raftviz")
+
+# Hundreds of processes are started, most of them servers: each would compile the same again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -312,5 +312,8 @@ def _read(disk: Disk, path: Path) -> bytes:
     file = disk.open(path)
     try:
         return disk.read(file)
+    except OSError as error:
+        error.filename = str(path)  # the disk was told a number
+        raise
     finally:
         disk.close(file)

@@ -36,6 +36,6 @@ def require_loopback(host: str) -> str:
     except ValueError:
         pass
     raise ValueError(
-        f"cannot listen on {host!r}: connections are not encrypted, so only loopback "
+        f"{host!r} is not on this machine: connections are not encrypted, so only loopback "
         "addresses are allowed (127.0.0.1 or ::1)"
     )

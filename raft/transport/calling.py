@@ -10,11 +10,12 @@ import socket
 from collections.abc import Callable
 from typing import get_args
 
+from raft.certificate import Certificate
 from raft.core.messages import ServerId
 from raft.frames import Caller, Frame, FromServer, Observation, RefusalReason, Refused
 from raft.handshake import CallerHandshake, HandshakeError, Identity
 from raft.printable import printable
-from raft.transport.addresses import parse_address
+from raft.transport.addresses import parse_address, require_loopback
 from raft.transport.connection import HANDSHAKE_SECONDS, Connection
 from raft.wire import MAX_FRAME, MAX_OBSERVATION
 
@@ -37,11 +38,16 @@ async def connect(
 
     A client gets ClientReply and Results frames through ``on_frame``, an observer Observations,
     a peer none. ``on_closed`` is called once, with the reason, if the connection was opened.
-    Raises HandshakeError when the server refused, or could not prove itself; OSError when it
-    cannot be reached, with the address and why in words (TimeoutError: within 3 s); ValueError
-    for a malformed address.
+    Raises HandshakeError when the server refused, or could not prove itself, or is not on this
+    machine and we have no certificate; OSError when it cannot be reached, with the address and
+    why in words (TimeoutError: within 3 s); ValueError for a malformed address.
     """
     host, port = parse_address(address)
+    if not isinstance(identity.secret, Certificate):
+        try:
+            host = require_loopback(host)
+        except ValueError as error:
+            raise HandshakeError(RefusalReason.PROOF, str(error)) from None
     call = _Call(address, identity, caller, dst, on_frame, on_closed)
     try:
         async with asyncio.timeout(HANDSHAKE_SECONDS):

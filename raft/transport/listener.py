@@ -65,6 +65,20 @@ class Handlers(Protocol):
         """Forget a client or an observer: its connection is gone."""
 
 
+async def require_free(address: str, secret: bytes | Certificate) -> None:
+    """See whether one could listen at ``host:port``. Raises what ``Listener.start`` would."""
+    loop = asyncio.get_running_loop()
+    probe = await loop.create_server(
+        asyncio.Protocol, *_place(address, secret), start_serving=False
+    )
+    probe.close()
+
+
+def _place(address: str, secret: bytes | Certificate) -> tuple[str, int]:
+    host, port = parse_address(address)
+    return host if isinstance(secret, Certificate) else require_loopback(host), port
+
+
 class Listener:
     """The one TCP port of a server: handshakes, limits, and who may say what."""
 
@@ -85,11 +99,9 @@ class Listener:
         Without a certificate the address must be a loopback one. Raises ValueError if it is not,
         OSError when it cannot be had.
         """
-        host, port = parse_address(address)
+        host, port = _place(address, self._identity.secret)
         if isinstance(self._identity.secret, Certificate):
             self._identity.secret.remind()
-        else:
-            host = require_loopback(host)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, host, port)
         name = self._server.sockets[0].getsockname()

@@ -8,10 +8,11 @@ Folding a stream from its beginning gives the state of everything at any moment.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from raft.core.events import CoreEvent
 from raft.core.messages import Message, ServerId
+from raft.core.value import value
 from raft.frames import Consistency, ObservationsLost, ServerState
 from raftviz.model.faults import ChaosChanged as ChaosChanged
 from raftviz.model.faults import DiskChanged as DiskChanged
@@ -29,7 +30,7 @@ from raftviz.model.link_rules import Distribution, LinkRules
 # --- The lab and its clock -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LabStarted:
     """A lab with these servers began. Times are in virtual seconds."""
 
@@ -41,7 +42,7 @@ class LabStarted:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ClockChanged:
     """Virtual time is ``virtual + rate · (monotonic clock − monotonic)`` from here on."""
 
@@ -50,7 +51,7 @@ class ClockChanged:
     rate: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CommandGiven:
     """Somebody gave a command, and this is how it went."""
 
@@ -59,7 +60,7 @@ class CommandGiven:
     answer: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Warned:
     """Something is wrong with the lab itself, in words."""
 
@@ -69,7 +70,7 @@ class Warned:
 # --- Processes -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerSpawned:
     """A server process started and listens at ``address``."""
 
@@ -78,7 +79,7 @@ class ServerSpawned:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerExited:
     """A server process ended. ``how`` in words: "killed (SIGKILL)", "exit status 3: …"."""
 
@@ -88,14 +89,14 @@ class ServerExited:
     expected: bool
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerPaused:
     """The process was stopped with SIGSTOP: it is alive, holds its connections, does nothing."""
 
     server: ServerId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerResumed:
     """The process goes on (SIGCONT); to itself no time has passed."""
 
@@ -117,7 +118,7 @@ class DropReason(enum.IntEnum):
     """The connection that it was on was broken."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageSent:
     """A message left its sender; it is ``due`` (virtual seconds) at its receiver."""
 
@@ -126,14 +127,14 @@ class MessageSent:
     due: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageDelivered:
     """A message reached its receiver's process."""
 
     message_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageDropped:
     """A message was lost."""
 
@@ -141,7 +142,7 @@ class MessageDropped:
     reason: DropReason
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageDuplicated:
     """A message is under way once more, as ``copy_id``, due (virtual seconds) at its receiver."""
 
@@ -150,14 +151,14 @@ class MessageDuplicated:
     due: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageHeld:
     """A message waits, however long, until it is released, delivered or dropped."""
 
     message_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class MessageRescheduled:
     """A message arrives at ``due`` (virtual seconds): it was released, or its link got faster."""
 
@@ -165,7 +166,7 @@ class MessageRescheduled:
     due: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RequestSent:
     """A client's request left for a server, or a reply for the client (the end that is 0).
 
@@ -180,7 +181,7 @@ class RequestSent:
     due: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LinkChanged:
     """The rules of one direction of a link from here on (see ``LinkRules``).
 
@@ -236,7 +237,7 @@ class Outcome(enum.IntEnum):
     """It may have taken effect, may still, or never."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OperationInvoked:
     """A client sent an operation, to ``server`` (0: to whoever leads).
 
@@ -251,7 +252,7 @@ class OperationInvoked:
     consistency: Consistency = Consistency.LINEARIZABLE
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OperationReturned:
     """An operation ended; ``value`` is what a get found, ``found`` whether the key was there."""
 
@@ -298,7 +299,7 @@ Happening = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """One happening in its place in the stream.
 

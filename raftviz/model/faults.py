@@ -6,14 +6,13 @@ it breaks are properties of the machine: they outlast its processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from raft.core.messages import ServerId
+from raft.core.value import value
 
 # --- Disks, clocks, rules --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DiskChanged:
     """How a server's disk fails from here on; ``delay`` is in virtual seconds for each sync.
 
@@ -33,7 +32,7 @@ class DiskChanged:
         return not (self.delay or self.full or self.fails_sync or self.tears)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class DiskDamaged:
     """Something happened to what a dead server has on its disk; ``what`` says it in words."""
 
@@ -41,14 +40,14 @@ class DiskDamaged:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PowerCut:
     """A server's power is cut: what it has not synced is lost with its process."""
 
     server: ServerId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerClockChanged:
     """A server's clock runs ``factor`` times as fast as the cluster's from here on."""
 
@@ -56,7 +55,7 @@ class ServerClockChanged:
     factor: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RuleBroken:
     """A server breaks a rule on purpose (``raft.testing.catalogue``) from its next start on."""
 
@@ -64,7 +63,7 @@ class RuleBroken:
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RuleMended:
     """A server keeps a rule again from its next start on."""
 
@@ -75,14 +74,14 @@ class RuleMended:
 # --- Servers that come and go ----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerAdded:
     """The lab has one more server; who belongs to the cluster is the configuration's affair."""
 
     server: ServerId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerRemoved:
     """The lab has one server less: it left the cluster, and its process has ended."""
 
@@ -92,14 +91,14 @@ class ServerRemoved:
 # --- What goes on by itself ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LoadChanged:
     """Clients of the lab's own work on the cluster as this command says; empty: none do."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LoadMeasured:
     """How the load's operations went that ended within the last ``seconds`` (virtual ones).
 
@@ -117,7 +116,7 @@ class LoadMeasured:
     p99: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChaosChanged:
     """Faults come at random, as this command says; empty: no more."""
 

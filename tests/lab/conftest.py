@@ -131,7 +131,7 @@ async def orderly(shared_lab):
             await lab.do(f"restart {server.id}")
     if lab.view.broken:
         await lab.do("mend")
-    for command in ("rate 1", "heal all", "disk all ok", "clock all ok"):
+    for command in ("rate 1", "delay 10ms", "heal all", "disk all ok", "clock all ok"):
         await lab.do(command)
     await lab.leader()
     lab.events.clear()

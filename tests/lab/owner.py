@@ -9,7 +9,7 @@ from raftviz.model.events import ServerExited, ServerSpawned
 
 
 async def main(commands):
-    lab = await LabClient.spawn(LabOptions())
+    lab = await LabClient.spawn(LabOptions(servers=3))
     for command in commands:
         answer = await lab.command(command)
         assert answer.ok, answer.text

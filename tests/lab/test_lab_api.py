@@ -81,10 +81,10 @@ async def test_after_the_story_so_far_events_are_numbered_without_a_gap(start_la
 
 
 async def test_kept_data_serves_the_next_laboratory(start_lab, tmp_path):
-    first = await start_lab(servers=3, directory=tmp_path / "data")
+    first = await start_lab(servers=1, directory=tmp_path / "data")
     await first.do("put x 1")
     await first.close()
-    second = await start_lab(servers=3, directory=tmp_path / "data")
+    second = await start_lab(servers=1, directory=tmp_path / "data")
     assert await second.do("get x") == "x is 1"
 
 
@@ -101,7 +101,7 @@ async def test_nobody_answers_where_no_laboratory_is(tmp_path):
 
 
 async def test_when_the_laboratory_is_killed_its_viewer_is_told(start_lab):
-    lab = await start_lab(servers=3)
+    lab = await start_lab(servers=1)
     asking = asyncio.ensure_future(lab.client.command("wait"))
     await asking
     waiting = asyncio.ensure_future(lab.client.command("get x @1"))
@@ -136,14 +136,19 @@ def test_options_that_cannot_work_are_refused_with_a_reason(wrong):
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "{}", '{"servers": 5}', "7"])
-async def test_unusable_options_are_no_traceback(line):
+def test_what_are_no_options_is_refused(line):
+    with pytest.raises(ValueError, match=r"not the options of a laboratory|Expecting"):
+        LabOptions.from_json(line)
+
+
+async def test_unusable_options_are_no_traceback():
     process = await asyncio.create_subprocess_exec(
         *LabClient.COMMAND,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate(line.encode() + b"\n")
+    out, err = await process.communicate(b"[]\n")
     assert (process.returncode, out) == (2, b"")
     assert err.startswith(b"unusable options: ")
     assert err.count(b"\n") == 1

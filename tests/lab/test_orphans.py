@@ -23,7 +23,7 @@ STATES = {
     "all paused": ["pause all"],
     "frozen": ["freeze"],
     "frozen and paused": ["freeze", "pause 2"],
-    "partitioned": ["partition 1 2 | 3 4 5", "kill 5"],
+    "partitioned": ["partition 1 | 2 3", "kill 3"],
 }
 
 
@@ -67,11 +67,11 @@ class Run:
 
     async def ends(self):
         """Fail unless everything is gone in time."""
-        _, alive = await asyncio.to_thread(psutil.wait_procs, self.left(), timeout=SECONDS)
-        left = self.left()
+        await asyncio.to_thread(psutil.wait_procs, self.left(), timeout=SECONDS)
+        left = self.left()  # without those that only wait for their parent to notice their end
         for process in left:
             process.kill()
-        assert (alive, left) == ([], [])
+        assert left == []
         await self.process.wait()
 
 
@@ -106,7 +106,7 @@ async def test_a_signal_ends_the_lab_and_all_that_is_in_it(tmp_path, number):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("processes", few([2, 5, 7, 1, 3, 4, 6], 3))
+@pytest.mark.parametrize("processes", few([2, 3, 5, 1, 4], 3))
 async def test_the_owner_may_be_killed_at_any_moment_of_the_start(tmp_path, processes):
     """Once it is there itself (1), the laboratory (2), and one server after the other."""
     run = await Run.start(tmp_path)

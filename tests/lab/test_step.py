@@ -9,6 +9,7 @@ from raftviz.model.events import (
     ClockChanged,
     CommandGiven,
     DropReason,
+    LinkChanged,
     MessageDelivered,
     MessageDropped,
     MessageSent,
@@ -37,13 +38,15 @@ async def step_until(lab, condition):
 
 
 async def test_a_lab_that_starts_frozen_is_at_time_0_with_every_timer_armed(start_lab):
-    lab = await start_lab(seed=1, rate=0)
+    lab = await start_lab(seed=1, servers=3, rate=0)
     await lab.until(lambda view: view.sequence > 0)
     assert lab.view.clock.rate == lab.view.time == 0
+    links = {(what.src, what.dst) for what in lab.told(LinkChanged)}
+    assert len(links) == len(lab.told(LinkChanged)) == 3 * 2, "every link is told of"
     for server in lab.view.servers.values():
         assert server.role is Role.FOLLOWER
         assert 0.150 <= server.timer_deadline <= 0.300
-    assert len({server.timer_deadline for server in lab.view.servers.values()}) == 5
+    assert len({server.timer_deadline for server in lab.view.servers.values()}) == 3
 
 
 async def test_each_step_is_the_next_due_thing_and_its_consequences_come_with_the_answer(start_lab):
@@ -71,7 +74,7 @@ async def test_each_step_is_the_next_due_thing_and_its_consequences_come_with_th
 
 
 async def test_time_goes_only_forward_to_what_is_due_next(start_lab):
-    lab = await start_lab(seed=2, rate=0)
+    lab = await start_lab(seed=2, servers=3, rate=0)
     await lab.until(lambda view: view.sequence > 0)
     for _ in range(40):
         due = next_due(lab.view)
@@ -82,7 +85,7 @@ async def test_time_goes_only_forward_to_what_is_due_next(start_lab):
 
 
 async def test_while_frozen_nothing_happens_between_two_steps(start_lab):
-    lab = await start_lab(seed=3)
+    lab = await start_lab(seed=3, servers=3)
     await lab.leader()
     await lab.do("freeze")
     quiet = lab.view.sequence
@@ -99,18 +102,18 @@ async def test_while_frozen_nothing_happens_between_two_steps(start_lab):
 
 
 async def test_a_frozen_write_is_pending_until_steps_have_carried_it_to_a_majority(start_lab):
-    lab = await start_lab(seed=4)
+    lab = await start_lab(seed=4, servers=3)
     leader = await lab.leader()
     await lab.do("freeze")
     assert await lab.do("put x 1") == "pending: time stands still"
     await step_until(lab, lambda view: view.operations[-1].outcome is not None)
     assert lab.view.servers[leader].kv == {b"x": b"1"}
     holding = [s for s in lab.view.servers.values() if s.log == lab.view.servers[leader].log]
-    assert len(holding) >= 3
+    assert len(holding) >= 2
 
 
 async def test_thaw_goes_on_at_the_rate_from_before(start_lab):
-    lab = await start_lab(seed=5, rate=0.5)
+    lab = await start_lab(seed=5, servers=1, rate=0.5)
     await lab.do("freeze")
     assert await lab.do("freeze") == "time stands still"
     assert await lab.do("thaw") == "time runs at ×1/2"
@@ -123,7 +126,7 @@ async def test_thaw_goes_on_at_the_rate_from_before(start_lab):
 
 
 async def test_slow_motion_slows_every_server(start_lab):
-    lab = await start_lab(seed=6, rate=0.1)
+    lab = await start_lab(seed=6, servers=3, rate=0.1)
     await lab.leader()
     won = next(e for e in lab.events if getattr(e.what, "reason", None) is RoleReason.WON_ELECTION)
     began = next(e for e in lab.events if isinstance(e.what, ClockChanged) and e.what.rate)
@@ -134,10 +137,10 @@ async def test_slow_motion_slows_every_server(start_lab):
 
 
 async def test_a_step_to_a_cut_link_a_dead_and_a_paused_server(start_lab):
-    lab = await start_lab(seed=7, rate=0)
+    lab = await start_lab(seed=7, servers=4, rate=0)
     await lab.do("step")
     candidate = next(s.id for s in lab.view.servers.values() if s.role is Role.CANDIDATE)
-    cut, dead, paused, *_ = [s for s in lab.view.servers if s != candidate]
+    cut, dead, paused = [s for s in lab.view.servers if s != candidate]
     await lab.do(f"cut {candidate} -> {cut}")
     await lab.do(f"kill {dead}")
     await lab.do(f"pause {paused}")
@@ -170,28 +173,30 @@ def test_the_timer_of_a_server_that_hangs_does_not_hold_up_time():
 
 
 async def test_timeout_starts_an_election_at_this_moment(start_lab):
-    lab = await start_lab(seed=9, rate=0)
+    lab = await start_lab(seed=9, servers=3, rate=0)
     await lab.do("timeout 3")
     assert lab.view.servers[3].role is Role.CANDIDATE
     assert lab.view.clock.virtual == 0
-    assert len(lab.view.flights) == 4
+    assert len(lab.view.flights) == 2
     await step_until(lab, lambda view: view.leader == 3)
     assert "leads" in await lab.refused("timeout 3")
     assert lab.view.servers[3].timer_kind is TimerKind.HEARTBEAT
 
 
 async def test_a_server_restarted_while_frozen_is_connected_when_the_answer_comes(start_lab):
-    lab = await start_lab(seed=11, rate=0)
-    await lab.do("kill 4")
-    await lab.do("restart 4")
+    lab = await start_lab(seed=11, servers=3, rate=0)
+    await lab.do("kill 3")
+    await lab.do("restart 3")
     await lab.do("timeout 2")
-    assert {flight.message.dst for flight in lab.view.flights.values()} == {1, 3, 4, 5}
-    await lab.do("timeout 4")
-    assert len(lab.view.flights) == 8
+    assert {flight.message.dst for flight in lab.view.flights.values()} == {1, 3}
+    await lab.do("timeout 3")
+    assert len(lab.view.flights) == 4
 
 
 async def test_frozen_at_any_moment_everything_that_was_under_way_is_told(start_lab):
-    lab = await start_lab(seed=10, rate=10)
+    # Timeouts that a busy machine keeps up with when time runs ten times as fast.
+    calm = {"delay": 0.1, "heartbeat": 0.5, "election_timeout": (1.5, 3.0)}
+    lab = await start_lab(seed=10, servers=3, rate=10, **calm)
     await lab.leader()
     for _ in range(5):
         await lab.do("freeze")

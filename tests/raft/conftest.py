@@ -21,6 +21,13 @@ async def cluster(tmp_path: Path) -> AsyncIterator[RealCluster]:
 
 
 @pytest.fixture
+async def alone(tmp_path: Path) -> AsyncIterator[RealCluster]:
+    """One real server that needs no other, for what takes no majority to show."""
+    async with RealCluster(tmp_path, 1) as cluster:
+        yield cluster
+
+
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a client give up a server quickly."""
     monkeypatch.setattr(asking, "PATIENCE", 0.05)

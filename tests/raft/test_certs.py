@@ -123,12 +123,18 @@ class TestMaking:
             ("certs renew c nothing.pem", "nothing.pem: No such file or directory"),
             ("certs renew c c/ca.pem", "the CA of cluster 'demo' made no ca "),
             ("certs show nothing.pem", "nothing.pem: No such file or directory"),
-            ("certs show junk", "junk: this is no certificate of a cluster"),
+            ("certs show junk", "junk: this is no certificate\n"),
+            (
+                "certs make bad --server 1",
+                "bad/ca.pem: there should be a CA's key and certificate\n",
+            ),
         ],
     )
     def test_what_cannot_be_done(self, made, raft, tmp_path, line, reason):
         (tmp_path / "open").mkdir(mode=0o755)
         (tmp_path / "junk").write_text("junk")
+        (tmp_path / "bad").mkdir(mode=0o700)
+        write_private(tmp_path / "bad/ca.pem", b"junk")
         status, out, err = raft(line)
         assert (status, out) == (1, "")
         assert err.startswith(f"raft certs {line.split()[1]}: ")

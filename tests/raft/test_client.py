@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 
 from raft.client import Raft
+from raft.core.membership import Remove
 from raft.core.messages import ServerId
 from raft.errors import (
     NoLeaderError,
@@ -32,7 +33,7 @@ from raft.frames import (
     Result,
 )
 from raft.machine.base import MAX_COMMAND_BYTES
-from raft.transport import Connection
+from raft.transport import Connection, format_address
 from tests.raft.scripted import (
     CLUSTER,
     ONE,
@@ -322,7 +323,37 @@ async def test_a_server_that_does_not_exist() -> None:
                 await ask()
 
 
+@pytest.mark.parametrize("number", [0, -4, 2**63, "1"])
+async def test_what_is_no_servers_number(number: int) -> None:
+    server = ServerId(number)
+    with pytest.raises(ValueError, match=f"{number!r} is no server's number: one from 1 on is"):
+        Raft({server: "127.0.0.1:1"}, CLUSTER, SECRET)
+    async with cluster(Scripted(ONE, silent)) as raft:
+        for call in (raft.transfer_leadership(server), raft.change_membership([Remove(server)])):
+            with pytest.raises(ValueError, match="is no server's number"):
+                await call
+
+
 # --- Who talks to whom -----------------------------------------------------------------------
+
+
+async def test_who_is_no_server_of_ours_is_named_once() -> None:
+    async def say_hello(reader: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example.org ESMTP\r\n")
+        writer.close()
+
+    other = await asyncio.start_server(say_hello, "127.0.0.1", 0)
+    address = format_address(*other.sockets[0].getsockname())
+    async with other, Raft({ONE: address}, CLUSTER, SECRET) as raft:
+        with pytest.raises(UnreachableError, match=f"^server 1: {address}: unreadable frame"):
+            await raft.status(ONE)
+
+
+async def test_without_a_certificate_nobody_is_called_on_another_machine() -> None:
+    """Whoever is on the way could read and forge all that is said."""
+    async with Raft({ONE: "192.0.2.1:7001"}, CLUSTER, SECRET) as raft:
+        with pytest.raises(RefusedError, match=r"'192.0.2.1' is not on this machine"):
+            await raft.propose(b"c")
 
 
 @BOTH

@@ -21,6 +21,7 @@ from raft import (
     NotInTimeError,
     OutcomeUnknownError,
     Raft,
+    RaftError,
     RejectedError,
     ServerConfig,
     ServerId,
@@ -351,6 +352,19 @@ async def test_an_address_that_is_taken_is_an_error_and_the_store_is_closed(tmp_
     Wal(tmp_path, "test", TWO).close()
 
 
+async def test_a_member_serves_in_its_block_and_in_no_other() -> None:
+    member = alone()
+    for ask in (member.status, member.run, lambda: member.wait(leads)):
+        with pytest.raises(UnreachableError, match="serves from the beginning of its block on"):
+            await ask()
+    async with member:
+        with pytest.raises(RaftError, match="server 1 has its block: make a new Member"):
+            await member.__aenter__()
+        await member.propose(b"it goes on")
+    with pytest.raises(RaftError, match="server 1 has its block: make a new Member"):
+        await member.__aenter__()
+
+
 def test_a_member_must_know_where_to_listen() -> None:
     with pytest.raises(ValueError, match=r"where does server 1 listen\?"):
         ServerConfig(Config(ONE, (ONE,)), "test", SECRET)
@@ -448,6 +462,19 @@ async def test_waiting_ends_with_the_server() -> None:
 
 
 # --- What is logged --------------------------------------------------------------------------
+
+
+async def test_who_leads_is_logged_once_a_term(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "raft.server")
+    async with members() as cluster:
+        for member in cluster.values():
+            await member.wait(lambda status: status.leader is not None, PATIENCE)
+        for member in cluster.values():
+            await member.propose(b"x", PATIENCE)
+    lines = [record.message for record in caplog.records if record.name == "raft.server"]
+    first = next(line for line in lines if line.endswith("we lead")).removesuffix("we lead")
+    assert len([line for line in lines if line.startswith(first)]) <= 3, "once for each server"
+    assert any("server" in line and line.endswith("leads") for line in lines)
 
 
 async def test_a_network_too_slow_for_the_timeouts_is_warned_of(

@@ -12,7 +12,7 @@ from raft.core.membership import Configuration
 from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
 from raft.machine.kv import KeyValue, Put, encode_command
 from raft.machine.sessions import Sessions
-from raft.storage import Wal
+from raft.storage import StorageError, Wal
 from raft.storage.log_file import used_bytes
 from raft.storage.reading import Damage, Reading
 
@@ -226,6 +226,22 @@ def test_what_is_no_data_directory(
     assert told.status == 2
     assert str(path) in told.err
     assert told.out == ""
+
+
+@pytest.mark.parametrize("name", ["log-1", "vote"])
+def test_what_cannot_be_read_is_named(
+    wal: Wal, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    wal.close()
+    (wal.path / name).unlink()
+    (wal.path / name).mkdir()
+    told = Told(capsys, wal.path)
+    assert (told.status, told.out) == (2, "")
+    assert f"{wal.path / name}: Is a directory" in told.err
+    again = Wal(wal.path, "demo\x1b[2J", ONE)
+    with pytest.raises(StorageError, match=f"{wal.path / name}: Is a directory"):
+        again.load()
+    again.close()
 
 
 def test_the_log_of_another_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,6 +176,8 @@ async def test_changes_that_make_no_sense_say_why(cluster: RealCluster) -> None:
     with pytest.raises(ImpossibleError, match="S9 is no voter"):
         await cluster.raft.transfer_leadership(ServerId(9))
     before = await cluster.raft.members()
+    with pytest.raises(ImpossibleError, match="'nowhere' is not an address: HOST:PORT is"):
+        await cluster.raft.add(ServerId(9), "nowhere")
     assert await cluster.raft.remove(ServerId(9)) == before, "nothing was to be done"
 
 

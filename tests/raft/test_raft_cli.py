@@ -59,9 +59,9 @@ async def test_put_get_delete_status(cluster: RealCluster) -> None:
     assert (gone.status, gone.out, gone.err) == (1, b"", "raft get: there is no key greeting\n")
 
 
-async def test_cas_append_incr_scan(cluster: RealCluster) -> None:
+async def test_cas_append_incr_scan(alone: RealCluster) -> None:
     async def said(*arguments: str | bytes) -> tuple[int, str]:
-        finished = await cluster.command(*arguments)
+        finished = await alone.command(*arguments)
         return finished.status, finished.out.decode() + finished.err
 
     assert await said("cas", "x", "1", "2") == (1, "raft cas: there is no key x\n")
@@ -80,13 +80,13 @@ async def test_cas_append_incr_scan(cluster: RealCluster) -> None:
 
 
 async def test_a_scan_is_printed_page_after_page(
-    cluster: RealCluster, capsys: pytest.CaptureFixture[str]
+    alone: RealCluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for key in "abcdefghi":
-        await cluster.put(key.encode(), key.encode() * 60_000)
+        await alone.put(key.encode(), key.encode() * 60_000)
     for options, keys in (([], "abcdefghi"), (["--limit", "7"], "abcdefg")):
         arguments = cli._parser().parse_args(["scan", *options])
-        await using._scan(cluster.raft, arguments)
+        await using._scan(alone.raft, arguments)
         lines = capsys.readouterr().out.splitlines()
         assert "".join(line[0] for line in lines) == keys
         assert all(line == f"{line[0]}\t{line[0] * 60_000}" for line in lines), "all of each value"
@@ -213,43 +213,43 @@ async def test_bug_52_a_stranger_is_told_why_it_is_refused(
 
 
 async def test_foreign_bytes_reach_a_pipe_as_they_are_and_a_terminal_made_visible(
-    cluster: RealCluster,
+    alone: RealCluster,
 ) -> None:
     hostile = b"\x1b]0;owned\x07\xff [bold]"
-    assert (await cluster.command("put", b"\xffkey", hostile)).status == 0
-    assert (await cluster.command("get", b"\xffkey")).out == hostile
+    assert (await alone.command("put", b"\xffkey", hostile)).status == 0
+    assert (await alone.command("get", b"\xffkey")).out == hostile
     master, terminal = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "raft", "get", b"\xffkey"),
         stdout=terminal,
-        env={**os.environ, **cluster.environment},
+        env={**os.environ, **alone.environment},
     )
     assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
     os.close(terminal)
     shown = os.read(master, 4096)
     os.close(master)
     assert shown == rb"\x1b]0;owned\x07\xff [bold]" + b"\r\n"
-    missing = await cluster.command("get", b"\x1b[2Jnothing")
+    missing = await alone.command("get", b"\x1b[2Jnothing")
     assert missing.err == "raft get: there is no key \\x1b[2Jnothing\n"
 
 
-async def test_keys_and_values_that_are_too_long_are_refused(cluster: RealCluster) -> None:
-    too_long = await cluster.command("put", "k" * 1025, "v")
+async def test_keys_and_values_that_are_too_long_are_refused(alone: RealCluster) -> None:
+    too_long = await alone.command("put", "k" * 1025, "v")
     assert (too_long.status, too_long.err) == (
         1,
         "raft put: the key has 1025 bytes; at most 1024 are allowed\n",
     )
-    assert (await cluster.command("get", "k" * 1025)).status == 1
+    assert (await alone.command("get", "k" * 1025)).status == 1
 
 
-async def test_the_reader_of_our_output_may_leave(cluster: RealCluster) -> None:
+async def test_the_reader_of_our_output_may_leave(alone: RealCluster) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "raft", "status"),
         stdout=write_end,
         stderr=PIPE,
-        env={**os.environ, **cluster.environment},
+        env={**os.environ, **alone.environment},
     )
     os.close(write_end)
     _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
@@ -502,6 +502,7 @@ async def test_an_address_that_is_taken_or_not_loopback(tmp_path: Path) -> None:
     status, line = await refusal(tmp_path, *other, "0.0.0.0:0")
     assert status == 1
     assert "only loopback addresses are allowed" in line
+    assert not (tmp_path / "other").exists(), "it is no server's yet"
 
 
 # --- The command line itself -----------------------------------------------------------------
@@ -553,6 +554,7 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
             ["serve", "--listen", "127.0.0.1:1", "--peer", "2=127.0.0.1:1"],
             "--peer: servers 2 and 1 cannot both be at 127.0.0.1:1",
         ),
+        (["serve", "--data", ""], "--data: a directory has a name"),
         (["serve", "--seed", "x"], "--seed: 'x' is no whole number"),
         (["serve", "--append-bytes", "2MiB"], "max_append_bytes must be at most 524288, not 2097"),
         (["incr", "x", "9223372036854775808"], "9223372036854775808 has more than 64 bits"),

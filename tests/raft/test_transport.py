@@ -490,8 +490,8 @@ class TestCalling:
             raise error
 
         monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail, raising=False)
-        with pytest.raises(OSError, match=f"^somewhere:1: {words}$"):
-            await connect("somewhere:1", identity(), Caller.CLIENT, 1, print, print)
+        with pytest.raises(OSError, match=f"^127.0.0.1:1: {words}$"):
+            await connect("127.0.0.1:1", identity(), Caller.CLIENT, 1, print, print)
 
     async def test_a_connection_that_was_reset_says_so_in_words(self):
         reasons = []
@@ -537,6 +537,12 @@ class TestAddresses:
     async def test_only_loopback_is_listened_on(self, address):
         with pytest.raises(ValueError, match="only loopback addresses"):
             await Site().start(address)
+
+    @pytest.mark.parametrize("address", ["192.0.2.1:7001", "example.org:7001"])
+    async def test_only_loopback_is_called(self, address):
+        me = Identity("c", None, SECRET)
+        with pytest.raises(HandshakeError, match="only loopback addresses"):
+            await connect(address, me, Caller.CLIENT, 1, on_frame=print, on_closed=print)
 
     @pytest.mark.parametrize("address", ["127.0.0.1:0", "localhost:0", "127.1.2.3:0"])
     async def test_loopback(self, cleanup, address):

@@ -17,10 +17,10 @@ from raft.testing.sim.campaign import Order
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.clock import LocalClock
 from raft.testing.sim.disks import WalDisk
-from raft.testing.sim.faults import KINDS, Fault, plan
+from raft.testing.sim.faults import CALM, KINDS, Fault, plan
 from raft.testing.sim.network import MOST_QUEUED, Network
 from raft.testing.sim.run import planned, run
-from raft.testing.sim.scenario import scenario
+from raft.testing.sim.scenario import LONG, SHORT, scenario
 from raft.testing.sim.world import World
 
 S1, S2 = ServerId(1), ServerId(2)
@@ -40,6 +40,7 @@ SHOWN_BY = {
     "misdirected": ("recovery begun",),
     "truncate": ("recovery begun", "older state found on a harmed disk"),
     "replace": ("server replaced",),
+    "backlog": ("worked off at once",),
 }
 """What is only seen where faults of this kind happen."""
 
@@ -85,6 +86,31 @@ def test_a_new_kind_leaves_the_faults_of_others_as_they_were() -> None:
         usual = [fault for fault in plan(scenario(seed)) if not KINDS[fault.kind].extra]
         slots = max(1, int(scenario(seed).seconds / scenario(seed).pace))
         assert sorted(fault.number for fault in usual) == list(range(slots))
+
+
+def test_a_server_whose_disk_fails_is_started_again_whenever_that_is() -> None:
+    """Not only when the fault ends: nothing may have been written meanwhile."""
+    world = World(scenario(1, 3), [])
+    world.start()
+    world.run_until(1.0)
+    node = world.nodes[S1]
+    node.disk.fail_sync()
+    node.kill(0)
+    world.nemesis.start(node)
+    world.run_until(3.0)
+    assert world.invariants.coverage["stopped by its disk"] == 1
+    assert node.core is not None
+
+
+def test_long_runs_have_calms_and_short_ones_have_none() -> None:
+    for seed in range(20):
+        made = scenario(seed, seconds=LONG)
+        storms = SHORT + CALM * made.election_timeout
+        begun = [fault.at % storms for fault in plan(made)]
+        assert max(begun) < SHORT
+        assert len(begun) > 0.3 * LONG / made.pace
+        made = scenario(seed)
+        assert len(plan(made)) >= int(made.seconds / made.pace)
 
 
 # --- Clocks --------------------------------------------------------------------------------------

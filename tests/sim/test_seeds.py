@@ -24,16 +24,34 @@ def test_a_thousand_seeds(first: int) -> None:
     check(Order(), first, BLOCK)
 
 
-@pytest.mark.parametrize("seed", [32, 47])
-def test_long_seeds_that_are_told_apart_by_joint_configurations(seed: int) -> None:
-    """A transfer while one is about to be left; a lease while a voter joins that heard nobody."""
+@pytest.mark.parametrize("seed", [47, 190])
+def test_long_seeds_with_a_lease_while_a_voter_joins_that_heard_nobody(seed: int) -> None:
     check(Order(seconds=LONG), seed, 1)
 
 
-@pytest.mark.parametrize("seed", [400, 451])
-def test_long_seeds_in_which_a_heartbeat_ends_a_recovery(seed: int) -> None:
+@pytest.mark.parametrize("seed", [64, 67])
+def test_seeds_with_a_transfer_while_a_joint_configuration_is_about_to_be_left(seed: int) -> None:
+    check(Order(kinds=("members", "transfer", "stall", "reorder", "slow-disk")), seed, 1)
+
+
+@pytest.mark.parametrize("seed", [123, 456])
+def test_seeds_in_which_a_heartbeat_ends_a_recovery(seed: int) -> None:
     """Nothing is left to store when the commit index rises."""
-    check(Order(seconds=LONG), seed, 1)
+    damage = ("damage", "bad-sector", "truncate", "stale-sector", "misdirected")
+    check(Order(kinds=(*damage, "crash", "power")), seed, 1)
+
+
+@pytest.mark.parametrize("seed", [135, 450, 563])
+def test_seeds_in_which_a_snapshot_covers_what_took_the_place_of_other_entries(seed: int) -> None:
+    """All in one turn: what the disk has behind the snapshot must go (and once did not)."""
+    check(Order(kinds=("backlog",)), seed, 1)
+
+
+@pytest.mark.parametrize("seed", [13, 21, 25])
+def test_long_seeds_with_very_many_faults_serve_their_clients_in_between(seed: int) -> None:
+    outcome = Order(seconds=LONG).run(seed)
+    assert outcome.failure is None, outcome.failure.text
+    assert outcome.answered > 50
 
 
 def test_a_vote_whose_sync_failed_may_be_found_on_a_disk_that_is_harmed_later() -> None:

@@ -40,6 +40,7 @@ HOSTILE = [
     ("e" + "́" * 50).encode(),
     b"A" * 5000,
 ]
+each = pytest.mark.parametrize("evil", HOSTILE, ids=lambda evil: ascii(evil[:12]))
 UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
@@ -87,7 +88,7 @@ async def test_nothing_hostile_reaches_the_terminal(size: tuple[int, int]) -> No
             assert_clean(pilot)
 
 
-@pytest.mark.parametrize("evil", HOSTILE)
+@each
 async def test_answers_are_letters(evil: bytes) -> None:
     words = evil.decode("utf-8", "surrogateescape")
     lab = lab_of(replication())
@@ -105,7 +106,7 @@ async def test_answers_are_letters(evil: bytes) -> None:
         assert_clean(pilot)
 
 
-@pytest.mark.parametrize("evil", HOSTILE)
+@each
 async def test_what_is_pasted_into_the_command_line_is_letters(evil: bytes) -> None:
     words = evil.decode("utf-8", "surrogateescape")
     async with explorer(lab_of(replication())) as pilot:
@@ -117,7 +118,7 @@ async def test_what_is_pasted_into_the_command_line_is_letters(evil: bytes) -> N
             assert_clean(pilot)
 
 
-@pytest.mark.parametrize("evil", HOSTILE)
+@each
 async def test_lessons_are_letters(evil: bytes) -> None:
     words = evil.decode("utf-8", "surrogateescape")
     question = Question(words, (words, "right"), 1, words)

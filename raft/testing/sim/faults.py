@@ -13,13 +13,17 @@ from random import Random
 
 from raft.core.messages import ServerId
 from raft.testing.sim.chance import Chance
-from raft.testing.sim.scenario import MAX_SKEW, Scenario
+from raft.testing.sim.scenario import MAX_SKEW, SHORT, Scenario
 
 LEADER = ServerId(0)
 """In place of a server: whoever leads when the fault begins."""
 
 SPARES = 3
 """So many servers stand by to become members."""
+
+CALM = 16
+"""Faults come for ``SHORT`` seconds; then none begins for so many election timeouts, in which the
+last ones end and the cluster gets to work. Else a long run with many faults has no leader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,11 @@ KINDS: Mapping[str, Kind] = {
     "misdirected": _extra("a sector on the disk of {0} was written over another", _at_once),
     "truncate": _extra("a file on the disk of {0} loses its end", _at_once),
     "replace": _extra("{0} loses its disk, and a new server takes its place", _place),
+    "backlog": _extra(
+        "{0} is cut off, then stopped while the others take snapshots; what waits comes at once, "
+        "and it is killed",
+        _on_one(),
+    ),
 }
 """All kinds of faults, by the name under which they are known everywhere."""
 
@@ -201,7 +210,12 @@ def plan(scenario: Scenario, kinds: Collection[str] | None = None) -> tuple[Faul
         likely = draw.choice((0.0, 0.3))
         chosen = [kind for kind in extra if draw.random() < likely]
         second = _drawn(chance, scenario, chosen, range(slots, slots + -(-slots // 2)))
-    return tuple(sorted(first + second, key=lambda fault: (fault.at, fault.number)))
+    faults = [fault for fault in first + second if not _is_calm(fault.at, scenario)]
+    return tuple(sorted(faults, key=lambda fault: (fault.at, fault.number)))
+
+
+def _is_calm(at: float, scenario: Scenario) -> bool:
+    return at % (SHORT + CALM * scenario.election_timeout) >= SHORT
 
 
 def _drawn(

@@ -106,6 +106,7 @@ class Nemesis:
             "misdirected": self._spoil,
             "truncate": self._spoil,
             "replace": self._replace,
+            "backlog": self._backlog,
         }
 
     def begin(self, fault: Fault) -> None:
@@ -159,6 +160,14 @@ class Nemesis:
             node.gone = True
         except StorageError:
             self._world.invariants.coverage["did not start"] += 1
+            self.start_soon(node)
+
+    def start_soon(self, node: Node) -> None:
+        """Start a server again that its disk has stopped: whoever looks after it does so.
+
+        When a fault of a disk ends, the disk may not have failed yet.
+        """
+        self._start_after(self._world.scenario.election_timeout, node)
 
     def _pause(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
@@ -535,6 +544,33 @@ class Nemesis:
         others = [n for n in self._world.nodes.values() if n not in nodes]
         for node in others:
             self._later(fault.lasts * 0.9, partial(node.compact, 0))
+
+    def _backlog(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
+        """Let a server get, in one turn, what another leader has for it: entries, and a snapshot.
+
+        It may have led, with entries that these replace. What it has stored then shows at once.
+        """
+        (node,) = nodes
+        if not node.running:
+            return
+        self._cut(fault, self._around(nodes))
+        life = node.life
+
+        def go_on() -> None:
+            self._world.invariants.coverage["worked off at once"] += bool(node.inbox)
+            node.resume()
+            if node.core is not None:
+                node.kill(len(node.pending))
+                self._start_after(fault.lasts, node)
+
+        def unless_down(action: Callable[[], object]) -> Callable[[], object]:
+            return lambda: action() if node.life == life else None
+
+        self._later(fault.lasts, unless_down(node.pause))
+        for other in self._world.nodes.values():
+            if other is not node:
+                self._later(fault.lasts * 1.5, partial(other.compact, 0))
+        self._later(fault.lasts * 2, unless_down(go_on))
 
     def _transfer(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         leader = self._world.leader()

@@ -176,6 +176,7 @@ class World:
         """Stop a server whose disk failed, as the real one stops."""
         self.invariants.coverage["stopped by its disk"] += 1
         node.kill(0)
+        self.nemesis.start_soon(node)
 
     # --- Clients -------------------------------------------------------------------------------
 
