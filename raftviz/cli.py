@@ -313,7 +313,18 @@ def run(context: click.Context, /, file: str | None, as_json: bool, **given: Any
         context.exit(FAILED)
 
 
-_lab_option = click.option("--lab", metavar="NAME", help="Which laboratory, if several run.")
+def _complete_lab(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from raftviz.lab.run_directory import running
+
+    return [name for name in running() if name.startswith(begun)]
+
+
+_lab_option = click.option(
+    "--lab",
+    metavar="NAME",
+    help="Which laboratory, if several run.",
+    shell_complete=_complete_lab,
+)
 
 
 @main.command()

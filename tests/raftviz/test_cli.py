@@ -289,9 +289,15 @@ def test_a_shell_can_complete_raftviz(shell: str) -> None:
         ("raftviz do kill lead", {"leader"}),
         ("raftviz do loss 1 -> 2 5", {"50%"}),
         ("raftviz run figure-7", {"figure-7"}),
+        ("raftviz do --lab ", {"one", "two"}),
+        ("raftviz watch --lab t", {"two"}),
     ],
 )
-def test_a_shell_completes_words(line: str, words: set[str]) -> None:
+def test_a_shell_completes_words(
+    line: str, words: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labs = {"one": Path("/tmp/one"), "two": Path("/tmp/two")}
+    monkeypatch.setattr("raftviz.lab.run_directory.running", lambda: labs)
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
     asked["_RAFTVIZ_COMPLETE"] = "bash_complete"
     run = CliRunner().invoke(main, env=asked, prog_name="raftviz")
