@@ -313,7 +313,18 @@ def run(context: click.Context, /, file: str | None, as_json: bool, **given: Any
         context.exit(FAILED)
 
 
-_lab_option = click.option("--lab", metavar="NAME", help="Which laboratory, if several run.")
+def _complete_lab(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from raftviz.lab.run_directory import running
+
+    return [name for name in running() if name.startswith(begun)]
+
+
+_lab_option = click.option(
+    "--lab",
+    metavar="NAME",
+    help="Which laboratory, if several run.",
+    shell_complete=_complete_lab,
+)
 
 
 @main.command()
@@ -425,7 +436,17 @@ def _explore(options: LabOptions, lesson_name: str | None = None) -> int:
         return UNUSABLE
     from raftviz.tui import app
 
-    return app.run(options, lesson=lesson_name)
+    try:
+        return app.run(options, lesson=lesson_name)
+    finally:
+        _remove_what_is_left()
+
+
+def _remove_what_is_left() -> None:
+    """Remove the files of a laboratory that was killed: the next one would, but who knows when."""
+    from raftviz.lab.run_directory import remove_stale
+
+    remove_stale()
 
 
 def _can_draw() -> bool:
@@ -493,6 +514,7 @@ async def _play(options: LabOptions, lines: list[Line], transcript: Transcript) 
         return await Headless(lab, lines, transcript).play()
     finally:
         await lab.close()
+        _remove_what_is_left()
 
 
 def _complain(text: str) -> None:

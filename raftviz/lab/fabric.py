@@ -124,7 +124,7 @@ class Fabric:
         self.servers.remove(server)
         del self.ports[server]
         for passage in list(self._passages):
-            if any(server in link for link in passage.links):
+            if passage.dst == server or server == passage.src:
                 passage.abort()
         for link in [link for link in self.links if server in link]:
             self.traffic.lose(self.on(link), DropReason.SERVER_DOWN)

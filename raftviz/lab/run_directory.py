@@ -66,7 +66,11 @@ def remove_stale() -> None:
 
 
 def running() -> dict[str, Path]:
-    """Return the labs of this user that run, by name, and where viewers attach to each."""
+    """Return the labs of this user that run, by name, and where viewers attach to each.
+
+    What is left of others is removed.
+    """
+    remove_stale()
     found = sorted(Path(tempfile.gettempdir()).glob(_PREFIX + "*"))
     sockets = {path.name.removeprefix(_PREFIX): path / _SOCKET for path in found if _is_live(path)}
     return {name: socket for name, socket in sockets.items() if socket.exists()}

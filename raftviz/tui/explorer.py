@@ -207,8 +207,8 @@ class Explorer(App[None]):
         self.hands.toggle_link(event.one, event.two)
 
     def on_cluster_panel_message_clicked(self, event: ClusterPanel.MessageClicked) -> None:
-        """Say what the message says."""
-        self.seen.remark = event.text
+        """Let the user pick what becomes of it, or while time runs say what it says."""
+        self.hands.point_at_message(event.flight)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """Answer a lesson's question."""

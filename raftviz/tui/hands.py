@@ -8,6 +8,8 @@ from raft.core.messages import ServerId
 from raftviz import commands
 from raftviz.commands import Expect, Help, Quit, Select, Wait
 from raftviz.lab.api import Answer, Lab
+from raftviz.model.view import Flight
+from raftviz.model.words import message_line
 from raftviz.tui.keys import KEYS, LESSON_KEYS, Key
 from raftviz.tui.scene.links import mark_of
 from raftviz.tui.screens.help import HelpScreen
@@ -146,8 +148,19 @@ class Hands:
         elif not seen.view.flights:
             seen.remark = "no message is in flight"
         else:
-            screen = MessagesScreen(seen.view, seen.virtual, seen.palette)
-            self._app.push_screen(screen, self._give_picked)
+            self._pick_message(None)
+
+    def point_at_message(self, flight: Flight) -> None:
+        """Let the user say what becomes of a message; while time runs tell what it says."""
+        if self._seen.frozen and flight.message_id in self._seen.view.flights:
+            self._pick_message(flight.message_id)
+        else:
+            self._seen.remark = message_line(flight.message)
+
+    def _pick_message(self, marked: int | None) -> None:
+        seen = self._seen
+        screen = MessagesScreen(seen.view, seen.virtual, seen.palette, marked)
+        self._app.push_screen(screen, self._give_picked)
 
     def _give_picked(self, text: str | None) -> None:
         if text is not None:

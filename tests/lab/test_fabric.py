@@ -388,6 +388,16 @@ async def test_a_wrong_caller_is_shown_the_door(net, frame):
     assert accepted.empty()
 
 
+async def test_a_caller_of_a_server_that_leaves_is_closed_without_a_word(net):
+    caller = await net.dial(2)
+    while not net.fabric._passages:
+        await asyncio.sleep(0)
+    net.fabric.leave(2)
+    caller.say(preamble(0, 2, Caller.CLIENT))
+    assert await caller.take() is None
+    assert net.of(Warned) == []
+
+
 async def test_a_caller_that_does_not_wait_for_its_answer_is_shown_the_door(net):
     stranger = await net.dial(2)
     stranger.say(preamble(1, 2), PROOF)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from raftviz.lab.run_directory import running
 from tests.cases import few
 
 OWNER = Path(__file__).parent / "owner.py"
@@ -84,13 +85,16 @@ async def test_when_the_owner_is_killed_everything_ends(tmp_path, state):
 
 
 @pytest.mark.parametrize("state", few(STATES, 3))
-async def test_when_the_lab_is_killed_its_servers_end(tmp_path, state):
+async def test_when_the_lab_is_killed_its_servers_end(tmp_path, state, monkeypatch):
     run = await Run.start(tmp_path, STATES[state])
     await run.ready()
     os.kill(run.lab, signal.SIGKILL)
     async with asyncio.timeout(30):
         assert await run.process.wait() == 0, "its owner sees the end of the stream"
     await run.ends()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert running() == {}
+    assert list(tmp_path.iterdir()) == [], "whoever looks for it removes what it left"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

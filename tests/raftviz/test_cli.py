@@ -51,6 +51,16 @@ def test_without_a_command_the_explorer_opens(screen: Screen) -> None:
     assert screen.shown == [(LabOptions(rate=0.1), None)], "slow enough to see an election"
 
 
+def test_what_a_killed_laboratory_left_is_removed_when_the_explorer_ends(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[int] = []
+    found = "raftviz.lab.run_directory.remove_stale"
+    monkeypatch.setattr(found, lambda: shown.append(len(screen.shown)))
+    raftviz()
+    assert shown == [1]
+
+
 def test_options_are_in_the_words_of_the_command_language(screen: Screen) -> None:
     what = ["--servers", "3", "--seed", "7", "--delay", "25ms", "--heartbeat", "100ms"]
     raftviz(*what, "--rate", "1/20", "--election-timeout", "300ms..0.6s")
@@ -279,9 +289,15 @@ def test_a_shell_can_complete_raftviz(shell: str) -> None:
         ("raftviz do kill lead", {"leader"}),
         ("raftviz do loss 1 -> 2 5", {"50%"}),
         ("raftviz run figure-7", {"figure-7"}),
+        ("raftviz do --lab ", {"one", "two"}),
+        ("raftviz watch --lab t", {"two"}),
     ],
 )
-def test_a_shell_completes_words(line: str, words: set[str]) -> None:
+def test_a_shell_completes_words(
+    line: str, words: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labs = {"one": Path("/tmp/one"), "two": Path("/tmp/two")}
+    monkeypatch.setattr("raftviz.lab.run_directory.running", lambda: labs)
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
     asked["_RAFTVIZ_COMPLETE"] = "bash_complete"
     run = CliRunner().invoke(main, env=asked, prog_name="raftviz")

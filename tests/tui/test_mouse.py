@@ -10,7 +10,7 @@ from raftviz.model.events import LinkChanged, ServerPaused
 from raftviz.tui.explorer import Explorer
 from tests.raftviz.fake_lab import FakeLab
 from tests.tui.harness import explorer, lab_of, show, text_of
-from tests.tui.scenes import frozen, replication
+from tests.tui.scenes import clock, frozen, replication
 
 
 async def click(pilot: Pilot[None], text: str, *, shift: int = 0) -> None:
@@ -99,9 +99,36 @@ async def test_a_click_on_a_links_middle_cuts_or_heals_it(cut: bool, command: st
 
 
 async def test_a_click_on_a_message_tells_what_it_says() -> None:
-    async with explorer(lab_of(frozen())) as pilot:
+    lab = lab_of(frozen())
+    async with explorer(lab) as pilot:
+        lab.feed(clock(0.000001))
+        await show(pilot)
         await click(pilot, "newer log", shift=-3)
         assert "S2 → S3  RequestVoteReply  term 3, refused: its own log" in text_of(pilot)
+
+
+@pytest.mark.parametrize(
+    ("button", "verb"),
+    [
+        ("Enter delivers", "deliver"),
+        ("d drops", "drop"),
+        ("c copies", "duplicate"),
+        ("h holds", "hold"),
+    ],
+)
+async def test_a_message_in_frozen_time_is_picked_and_dealt_with_by_clicks(
+    button: str, verb: str
+) -> None:
+    lab = lab_of(frozen())
+    async with explorer(lab) as pilot:
+        await click(pilot, "newer log", shift=-3)
+        await click(pilot, button)
+        await show(pilot)
+        (command,) = lab.commands
+        number = int(command.removeprefix(f"{verb} #"))
+        assert isinstance(pilot.app, Explorer)
+        message = pilot.app.seen.view.flights[number].message
+        assert (message.src, message.dst) == (2, 3)
 
 
 async def test_the_wheel_scrolls_what_is_under_it() -> None:

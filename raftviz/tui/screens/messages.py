@@ -16,6 +16,13 @@ from raftviz.model.words import message_line
 from raftviz.tui.theme import Palette
 from raftviz.tui.units import milliseconds
 
+BUTTONS = (
+    "[@click=screen.give('deliver')]Enter delivers[/] · [@click=screen.give('drop')]d drops[/] · "
+    "[@click=screen.give('duplicate')]c copies[/] · [@click=screen.hold]h holds or releases[/] · "
+    "[@click=screen.close]Esc[/]"
+)
+"""What can be done with the message that is marked: keys, which can be clicked, too."""
+
 
 class MessagesScreen(ModalScreen[str | None]):
     """Returns the command for the message that was picked, None for none."""
@@ -28,9 +35,12 @@ class MessagesScreen(ModalScreen[str | None]):
         Binding("h", "hold", "hold, release"),
     ]
 
-    def __init__(self, view: ClusterView, virtual: float, palette: Palette) -> None:
+    def __init__(
+        self, view: ClusterView, virtual: float, palette: Palette, marked: int | None = None
+    ) -> None:
         super().__init__()
         self._flights = in_order(view.flights.values())
+        self._marked = next((i for i, f in enumerate(self._flights) if f.message_id == marked), 0)
         self._virtual = virtual
         self._palette = palette
 
@@ -38,8 +48,8 @@ class MessagesScreen(ModalScreen[str | None]):
         """List the messages, the next one first."""
         choices = OptionList(*map(self._line, self._flights), markup=False)
         choices.border_title = "messages in flight"
-        choices.border_subtitle = "Enter delivers · d drops · c copies · h holds or releases · Esc"
-        choices.highlighted = 0
+        choices.border_subtitle = BUTTONS
+        choices.highlighted = self._marked
         yield choices
 
     def _line(self, flight: Flight) -> Text:
@@ -54,6 +64,10 @@ class MessagesScreen(ModalScreen[str | None]):
     def _picked(self) -> Flight | None:
         place = self.query_one(OptionList).highlighted
         return None if place is None else self._flights[place]
+
+    def action_close(self) -> None:
+        """Leave everything as it is."""
+        self.dismiss(None)
 
     def action_give(self, verb: str) -> None:
         """Do something with the message that is marked."""

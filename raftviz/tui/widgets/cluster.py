@@ -6,8 +6,7 @@ from textual import events
 from textual.message import Message
 
 from raft.core.messages import ServerId
-from raftviz.model.view import LinkView
-from raftviz.model.words import message_line
+from raftviz.model.view import Flight, LinkView
 from raftviz.tui.canvas import Canvas
 from raftviz.tui.geometry import Ring, ring
 from raftviz.tui.scene.frame import Frame
@@ -39,9 +38,9 @@ class ClusterPanel(Panel):
     class MessageClicked(Message):
         """A message on its way was clicked."""
 
-        def __init__(self, text: str) -> None:
+        def __init__(self, flight: Flight) -> None:
             super().__init__()
-            self.text = text
+            self.flight = flight
 
     def __init__(self, seen: Seen, *, id: str) -> None:
         super().__init__(seen, id=id)
@@ -96,6 +95,6 @@ class ClusterPanel(Panel):
         if at is not None and at < len(servers):
             self.post_message(self.ServerClicked(servers[at]))
         elif (flight := message_at(frame, place.x, place.y)) is not None:
-            self.post_message(self.MessageClicked(message_line(flight.message)))
+            self.post_message(self.MessageClicked(flight))
         elif (link := link_at(self.seen.view, frame.ring, place.x, place.y)) is not None:
             self.post_message(self.LinkClicked(*link))

@@ -43,7 +43,7 @@ class KeysLine(Panel):
 
     def _fitting(self, width: int, gap: int) -> list[Key]:
         chosen: list[Key] = []
-        for key in sorted(self._keys, key=lambda key: key.rank):
+        for key in sorted(self._keys, key=self._rank):
             if key.rank == HELP_ONLY:
                 break
             needed = width_of(key.shown) + 1 + width_of(self._label(key)) + gap
@@ -51,6 +51,10 @@ class KeysLine(Panel):
                 width -= needed
                 chosen.append(key)
         return [key for key in self._keys if key in chosen]
+
+    def _rank(self, key: Key) -> int:
+        """Return when the key gives way: messages can be picked in frozen time, and only then."""
+        return 1 if key.name == "messages" and self.seen.frozen else key.rank
 
     def on_click(self, event: events.Click) -> None:
         """Press the key that was clicked."""
