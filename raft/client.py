@@ -209,7 +209,9 @@ class Raft:
             except (RefusedError, UnknownServerError):
                 raise
             except RaftError as error:
-                why = str(error)
+                # A look that the end of the time cut short has seen nothing.
+                if deadline.left > 0 or not (why or status):
+                    why = str(error)
             else:
                 why = ""
                 if condition(status):

@@ -36,9 +36,10 @@ from raft.frames import (
 )
 from raft.handshake import CallerHandshake
 from raft.tls import Tls
-from raft.transport import Identity, connect, format_address, parse_address
+from raft.transport import Identity, connect, parse_address
 from raft.wire import DecodeError, FrameSplitter, decode, encode
 from tests.raft.certificates import Certs
+from tests.raft.cluster import free_addresses
 from tests.raft.samples import SAMPLES
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -150,10 +151,9 @@ def encrypted(tmp_path):
 @contextlib.contextmanager
 def serving(tmp_path, *proof):
     """A real server of a cluster whose other two are not there."""
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        absent = format_address(*nobody.getsockname())
+    second, third = free_addresses(2)
     command = [sys.executable, "-m", "raft", "serve", "--id", "1", "--cluster", CLUSTER]
-    command += ["--listen", "127.0.0.1:0", "--peer", f"2={absent}", "--peer", f"3={absent}"]
+    command += ["--listen", "127.0.0.1:0", "--peer", f"2={second}", "--peer", f"3={third}"]
     command += ["--data", tmp_path / "data", *proof]
     with (
         open(tmp_path / "log", "w") as log,
