@@ -235,7 +235,7 @@ class Leadership:
         if broadcast:
             progress.waiting = False
             if progress.transfer is not None:
-                progress.transfer.waiting = False
+                progress.transfer.try_again()
         must_send = broadcast
         while must_send or progress.may_append(self._state.log.last_index):
             must_send = False

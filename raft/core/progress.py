@@ -78,19 +78,29 @@ class Transfer:
     checksum: int
     offset: int = 0
     waiting: bool = False
-    """A piece is out and not answered; heartbeats try again."""
+    """A piece is out and not answered."""
+    may_go_back: bool = True
+    """Since the last heartbeat the follower has not been sent an earlier piece again."""
 
     def go_on_from(self, offset: int) -> bool:
-        """Note where the follower wants to go on; False: that is where the piece now out begins.
+        """Note where the follower wants to go on; False: its answer is an old one.
 
-        Whoever has that piece wants another place, so it is an answer that came twice. To send
-        the piece again would double every message from here on.
+        Whoever has the piece that is out does not want the place where that begins: so this is
+        an answer that came twice. One who wants an earlier place may have lost what it had; but
+        answers that were overtaken say the same. So it is believed once between heartbeats: if
+        each answer sent a piece, and each piece an answer, there would be ever more of both.
         """
-        if offset == self.offset:
+        if offset == self.offset or (offset < self.offset and not self.may_go_back):
             return False
+        self.may_go_back = self.may_go_back and offset > self.offset
         self.offset = min(offset, len(self.snapshot.data))
         self.waiting = False
         return True
+
+    def try_again(self) -> None:
+        """Send the piece once more: with every heartbeat, for it or its answer may be lost."""
+        self.waiting = False
+        self.may_go_back = True
 
 
 @dataclass(slots=True)

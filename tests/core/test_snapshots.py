@@ -535,6 +535,24 @@ def test_a_repeated_answer_does_not_double_the_pieces() -> None:
     assert network.core(3).last_applied == 5
 
 
+def test_answers_that_were_overtaken_do_not_multiply() -> None:
+    """Each wants an earlier piece, as a follower does that restarted; each piece is answered."""
+    network = left_behind(snapshot_chunk_bytes=1)
+    network.fire(1)
+    late = []
+    for message in network.each(lambda message: 3 in (message.src, message.dst)):
+        if isinstance(message, InstallSnapshotReply):
+            late.append(message)
+        if len(late) == 5:
+            break
+    network.in_flight.clear()
+    arrive(network, *late[:4], *late[:4], *late[:4])
+    again = [f.message.offset for f in network.in_flight if f.message.dst == 3]
+    assert again == [1, 2, 3, 4], "it goes back once, and then with each answer that is new"
+    network.settle()
+    assert network.core(3).last_applied == 5
+
+
 def test_an_empty_state_machine_has_a_snapshot_too() -> None:
     network = led(commands=0)
     network.compact(1)

@@ -67,6 +67,11 @@ def test_nobody_is_damaged_without_whom_the_members_of_before_could_not_elect() 
     check(Order(seconds=LONG, keep=faults, until=6.211, operations=5), 4577, 1)
 
 
+def test_a_snapshot_whose_answers_come_twice_and_late_does_not_fill_the_network() -> None:
+    """Each piece of it was answered, and each answer sent a piece, of which some came twice."""
+    check(Order(seconds=LONG), 570, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 20_000, BLOCK))
 def test_twenty_thousand_long_seeds(first: int) -> None:

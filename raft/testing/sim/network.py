@@ -10,6 +10,7 @@ from typing import Any
 
 from raft.core.messages import Message, ServerId
 from raft.testing.sim.chance import Chance
+from raft.testing.sim.facts import Violation
 from raft.testing.sim.scenario import Scenario
 from raft.transport.link import BACKOFF_MAX, BACKOFF_MIN
 from raft.wire import DecodeError, FrameSplitter, decode, encode
@@ -18,6 +19,9 @@ Schedule = Callable[[float, Callable[[Any], None], Any], None]
 
 MOST_QUEUED = 16_384
 """Bytes that wait for a narrow link; then the oldest are lost."""
+
+MOST_FLYING = 20_000
+"""Messages under way. More there are only if messages call forth ever more messages."""
 
 
 class Link:
@@ -116,6 +120,8 @@ class Network:
         if link.slow:
             delay += link.slow * link.fate.random()
         self.flying += 1
+        if self.flying > MOST_FLYING:
+            raise Violation("L4 bounded queues", f"{self.flying} messages under way: {message}")
         if link.resets:
             self._schedule(delay, self._arrive_on, (link, link.resets, message))
         else:
