@@ -146,7 +146,7 @@ class Leadership:
         elif transfer is None or transfer.snapshot.index != reply.last_index:
             self._state.ignore(reply, "that snapshot is not on its way any more")
         elif not transfer.go_on_from(reply.next_offset):
-            self._state.ignore(reply, "it repeats an earlier answer")
+            self._state.ignore(reply, "it may be an earlier answer; a heartbeat will tell")
         self._tell_progress(reply.src, progress, before)
 
     def _heard(
