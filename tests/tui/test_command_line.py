@@ -33,13 +33,14 @@ async def type_in(pilot: Pilot[None], text: str, *keys: str) -> None:
     await show(pilot)
 
 
-@pytest.mark.parametrize("example", LAB)
-async def test_every_command_reaches_the_laboratory_as_typed(example: str) -> None:
+async def test_every_command_reaches_the_laboratory_as_typed() -> None:
     lab = lab_of(replication())
     async with explorer(lab) as pilot:
-        await type_in(pilot, example, "enter")
-        assert f": {example}" in text_of(pilot)
-    assert lab.commands == [example]
+        for example in LAB:
+            lab.commands.clear()
+            await type_in(pilot, example, "enter")
+            assert f": {example}" in text_of(pilot)
+            assert lab.commands == [example]
 
 
 async def test_typing_key_by_key() -> None:
