@@ -20,8 +20,12 @@ Schedule = Callable[[float, Callable[[Any], None], Any], None]
 MOST_QUEUED = 16_384
 """Bytes that wait for a narrow link; then the oldest are lost."""
 
-MOST_FLYING = 20_000
-"""Messages under way. More there are only if messages call forth ever more messages."""
+MOST_FLYING = 100_000
+"""Messages under way. More there are only if messages call forth ever more messages.
+
+That a follower far behind gets the same entries again and again, while messages overtake each
+other as they never do on a connection, makes some ten thousand.
+"""
 
 
 class Link:
