@@ -10,14 +10,18 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.style import Style
 
+from raft.core.messages import ServerId
 from raft.printable import printable
+from raftviz.model.events import Event, LinkChanged
+from raftviz.model.view import ClusterView
 from raftviz.tui.canvas import Canvas, Change, Painted, clip, width_of
 from raftviz.tui.geometry import CARD_ROWS, circle, ring
 from raftviz.tui.pace import FASTEST, SLOWEST, Pace
-from raftviz.tui.scene.links import arrow
+from raftviz.tui.scene.links import MOST_SERVERS, arrow, draw_links
 from raftviz.tui.scene.servers import bar
 from raftviz.tui.theme import DARK, LIGHT, TERM_COLOURS, Palette
 from raftviz.tui.units import milliseconds, rate_text
+from tests.raftviz.fake_lab import cluster
 
 GROUND, INK = Style(color="#ffffff"), Style(color="#ff0000")
 
@@ -105,6 +109,26 @@ def test_a_rim_begins_at_the_top_and_runs_clockwise() -> None:
     assert min(top.turn, 1 - top.turn) < 0.05
     right = max((arc for arc in arcs if arc.row == 4), key=lambda arc: arc.column)
     assert right.turn == pytest.approx(0.25, abs=0.01)
+
+
+def test_of_many_links_only_those_are_drawn_that_are_not_as_usual() -> None:
+    assert len(drawn(MOST_SERVERS)) > 500
+    assert not drawn(MOST_SERVERS + 1)
+    shaped = drawn(MOST_SERVERS + 1, LinkChanged(ServerId(1), ServerId(6), False, 0.5))
+    cut = drawn(MOST_SERVERS + 1, LinkChanged(ServerId(1), ServerId(6), True, 0.0))
+    assert len(shaped) > len(cut) > 1, "a line with its mark; its ends with theirs"
+
+
+def drawn(count: int, *rules: LinkChanged) -> set[tuple[int, int]]:
+    """Return the cells that the links between so many servers take."""
+    view = ClusterView()
+    usual = [told for told in cluster(count) if not isinstance(told, tuple)]
+    for number, what in enumerate([*usual, *rules], 1):
+        view.apply(Event(number, 0.0, 0.0, 0, what))
+    canvas = Canvas(120, 50, GROUND)
+    draw_links(canvas, view, ring(count, 120, 50), Palette.of(DARK))
+    rows = enumerate(canvas_text(canvas))
+    return {(x, y) for y, row in rows for x, cell in enumerate(row) if cell != " "}
 
 
 def test_arrows_point_where_a_message_cannot_go() -> None:

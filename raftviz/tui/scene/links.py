@@ -21,6 +21,8 @@ over, or for somebody's hand; or it is slower, lossier or otherwise not like mos
 BLOCKED = {CUT, RESET, STALLED, HELD}
 STUMP = 0.16
 """How much of a cut link's ends is still drawn."""
+MOST_SERVERS = 12
+"""With more of them all links would be a grey disk: then only the unusual ones are drawn."""
 
 
 def draw_links(canvas: Canvas, view: ClusterView, ring: Ring, palette: Palette) -> None:
@@ -61,7 +63,8 @@ def _draw_link(
     start, end = ring.path(i, j)
     x, y = middle(ring, i, j).cell
     if not {there, back} & BLOCKED:
-        draw_line(canvas, start, end, palette.link, SPACING)
+        if there or back or len(view.servers) <= MOST_SERVERS:
+            draw_line(canvas, start, end, palette.link, SPACING)
         if there and back:
             canvas.text(x, y, SHAPED, palette.warn)
         elif there or back:
