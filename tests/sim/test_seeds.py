@@ -72,6 +72,13 @@ def test_a_snapshot_whose_answers_come_twice_and_late_does_not_fill_the_network(
     check(Order(seconds=LONG), 570, 1)
 
 
+def test_a_server_that_was_stopped_may_install_two_snapshots_in_one_turn() -> None:
+    """The second one's configuration was taken for that of the first."""
+    faults = (157, 558, 218, 470, 190, 186, 120, 503, 420)
+    more = (446, 108, 211, 113, 224, 403, 36, 591, 473)
+    check(Order(seconds=LONG, keep=(*faults, *more), until=12.538), 4308, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 20_000, BLOCK))
 def test_twenty_thousand_long_seeds(first: int) -> None:
