@@ -10,7 +10,6 @@ into zeros that are there, with one ``fdatasync``. The ratio says what the log a
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +18,7 @@ from raft.core.log import HardState
 from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
 from raft.storage.log_file import encode_batch, encode_body
 from raft.storage.wal import Wal
-from tests.bench.machine import describe, quantile
+from tests.bench.machine import asked, describe, quantile
 
 SIZE = 64
 ROUNDS = 300
@@ -68,8 +67,8 @@ def saves(directory: Path, count: int) -> tuple[list[float], list[float]]:
 
 def main() -> None:
     """Measure, and print a table."""
+    where = asked(__doc__, "DIRECTORY", Path, Path())
     print(describe())
-    where = Path(sys.argv[1]) if len(sys.argv) > 1 else Path()
     print(
         "entries  encoding, µs an entry  save, µs  plain, µs  ratio  90 %: save  plain  mean ratio"
     )

@@ -22,7 +22,7 @@ from raftviz.lab.api import LabClient, LabOptions
 from raftviz.lab.fabric import Fabric
 from raftviz.lab.stream import Stream
 from raftviz.model.events import ClockChanged, Happening, LabStarted
-from tests.bench.machine import describe, quantile
+from tests.bench.machine import asked, describe, quantile
 from tests.lab.test_fabric import PROOF, WELCOME, End, ServerEnd, preamble
 
 LATENCY_MESSAGES = 1000
@@ -213,7 +213,7 @@ async def labs(seconds: float) -> None:
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 15.0
+    seconds = asked(__doc__, "SECONDS", float, 15.0)
     print(describe())
     asyncio.run(latency())
     asyncio.run(throughputs())

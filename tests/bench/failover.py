@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import random
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from raft.core.messages import AppendEntries
 from raftviz.lab.api import LabClient, LabOptions
 from raftviz.model.events import Event, MessageDelivered, ServerExited
 from raftviz.model.view import ClusterView
-from tests.bench.machine import describe, quantile
+from tests.bench.machine import asked, describe, quantile
 
 HEARTBEAT = 0.075
 ONE_WAY = 0.0075
@@ -104,7 +103,7 @@ def paper() -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    trials = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    trials = asked(__doc__, "TRIALS", int, 100)
     began = time.monotonic()
     measured = sorted(1000 * downtime for downtime in asyncio.run(run(trials)))
     curve = paper()

@@ -5,12 +5,11 @@ Run it with `python -m tests.bench.idle [SECONDS]`.
 
 from __future__ import annotations
 
-import sys
 import time
 
 import psutil
 
-from tests.bench.machine import describe
+from tests.bench.machine import asked, describe
 from tests.bench.terminal import Explorer
 
 
@@ -20,7 +19,7 @@ def seconds_used(processes: list[psutil.Process]) -> float:
 
 
 def main() -> None:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 15.0
+    seconds = asked(__doc__, "SECONDS", float, 15.0)
     explorer = Explorer("--rate", "1")
     try:
         explorer.until(lambda: "leader S" in explorer.shown)

@@ -5,11 +5,9 @@ Run it with `python -m tests.bench.keypress [TIMES]`.
 
 from __future__ import annotations
 
-import sys
-
 import psutil
 
-from tests.bench.machine import describe, spread
+from tests.bench.machine import asked, describe, spread
 from tests.bench.terminal import Explorer
 
 
@@ -45,7 +43,7 @@ def once(explorer: Explorer, server: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    times = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    times = asked(__doc__, "TIMES", int, 20)
     explorer = Explorer("--rate", "1")
     try:
         explorer.until(lambda: "leader S" in explorer.shown)

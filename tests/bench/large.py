@@ -6,7 +6,6 @@ Run it with `python -m tests.bench.large [SERVERS]`.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
 
@@ -16,7 +15,7 @@ from raftviz.cli import MANY_HEARTBEAT, MANY_TIMEOUT
 from raftviz.lab.api import LabClient, LabOptions
 from raftviz.model.events import LoadMeasured
 from raftviz.model.view import ClusterView
-from tests.bench.machine import describe, quantile
+from tests.bench.machine import asked, describe, quantile
 
 PUTS = 20
 LOAD = "load 100/s"
@@ -81,7 +80,7 @@ def _another(before: LoadMeasured | None) -> Callable[[ClusterView], bool]:
 
 
 def main() -> None:
-    asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 25))
+    asyncio.run(measure(asked(__doc__, "SERVERS", int, 25)))
 
 
 if __name__ == "__main__":

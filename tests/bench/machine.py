@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
+
+T = TypeVar("T")
+
+
+def asked(doc: str | None, name: str, kind: Callable[[str], T], default: T) -> T:
+    """Return the one argument of a bench, or its default; ``doc`` is what ``--help`` tells."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(name, nargs="?", type=kind, default=default, help="default: %(default)s")
+    value: T = vars(parser.parse_args())[name]
+    return value
 
 
 def describe() -> str:

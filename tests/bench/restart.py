@@ -32,7 +32,7 @@ from raft.machine.sessions import Sessions
 from raft.secret import read_secret, write_secret
 from raft.storage.disk import RealDisk
 from raft.storage.wal import Wal
-from tests.bench.machine import describe
+from tests.bench.machine import asked, describe
 
 ONE = ServerId(1)
 KEYS = 100_000
@@ -135,7 +135,7 @@ def cases(count: int) -> Iterator[tuple[str, int, int]]:
 
 def main() -> None:
     """Measure, and print."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    count = asked(__doc__, "ENTRIES", int, 1_000_000)
     print(describe())
     with tempfile.TemporaryDirectory() as temporary:
         secret = Path(temporary) / "secret"

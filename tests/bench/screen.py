@@ -39,7 +39,7 @@ from raft.core.messages import (
 )
 from raft.machine.kv import Put, encode_command
 from raftviz.model.events import ClockChanged, Event, MessageDelivered, MessageSent
-from tests.bench.machine import describe
+from tests.bench.machine import asked, describe
 from tests.raftviz.fake_lab import FakeLab, Stream, Told, cluster
 
 SIZE = (160, 48)
@@ -194,7 +194,7 @@ def main() -> None:
     if "--inside" in sys.argv:
         inside(float(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))
         return
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
+    seconds = asked(__doc__, "SECONDS", float, 10.0)
     print(describe())
     for rate in (1.0, 0.1):
         found = measure(seconds, rate)

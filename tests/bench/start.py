@@ -5,9 +5,7 @@ Run it with `python -m tests.bench.start [TIMES]`.
 
 from __future__ import annotations
 
-import sys
-
-from tests.bench.machine import describe, spread
+from tests.bench.machine import asked, describe, spread
 from tests.bench.terminal import Explorer
 
 
@@ -23,7 +21,7 @@ def once() -> tuple[float, float]:
 
 
 def main() -> None:
-    times = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    times = asked(__doc__, "TIMES", int, 10)
     measured = [once() for _ in range(times)]
     print(describe())
     print(f"{times} starts (files cached; the first one {1000 * measured[0][1]:.0f} ms)")

@@ -35,7 +35,7 @@ from raftviz.lab.machine import ServerClock
 from raftviz.lab.stream import Stream
 from raftviz.lab.viewers import Viewers
 from raftviz.model.events import LabStarted
-from tests.bench.machine import describe
+from tests.bench.machine import asked, describe
 from tests.raft.scripted import CLUSTER, SECRET, Scripted, silent
 from tests.raftviz.fake_lab import server_state, spawned
 
@@ -172,10 +172,8 @@ def main() -> None:
             asyncio.run(tell(int(server), int(entries)))
         case ["watch", socket, expected]:
             asyncio.run(watch(Path(socket), int(expected)))
-        case [events]:
-            asyncio.run(measure(int(events)))
         case _:
-            asyncio.run(measure(EVENTS))
+            asyncio.run(measure(asked(__doc__, "EVENTS", int, EVENTS)))
 
 
 if __name__ == "__main__":
