@@ -83,7 +83,10 @@ def _make(options: argparse.Namespace) -> None:
 
     wanted = [(role, name) for role in Role for name in getattr(options, role, ())]
     authority = certs.open_authority(options.directory, options.cluster)
-    _print([*certs.make(options.directory, authority, wanted, options.days)])
+    made = [*certs.make(options.directory, authority, wanted, options.days)]
+    _print(made or [options.directory / certs.AUTHORITY_FILE])
+    if not made:
+        print("nobody was named: add --server ID, --client NAME or --observer NAME")
 
 
 def _renew(options: argparse.Namespace) -> None:

@@ -97,6 +97,13 @@ class TestMaking:
         assert (tmp_path / "c" / "ca.pem").read_bytes() == before
         assert Certificate(tmp_path / "c" / "observer-eve.pem").subject.role is Role.OBSERVER
 
+    def test_nobody_was_named(self, raft, tmp_path):
+        status, out, _ = raft("certs make c --cluster demo")
+        assert status == 0
+        assert "c/ca.pem: ca " in out
+        assert "nobody was named: add --server ID" in out
+        assert [path.name for path in (tmp_path / "c").iterdir()] == ["ca.pem"]
+
     def test_nothing_is_overwritten_and_then_nothing_made(self, made, raft, tmp_path):
         before = (tmp_path / "c" / "server-3.pem").read_bytes()
         status, out, err = raft("certs make c --server 5 --server 3")
