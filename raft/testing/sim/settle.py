@@ -143,13 +143,13 @@ class _Settling:
         return False
 
     def is_equal(self) -> bool:
-        """Tell whether all members have the same log, committed and applied to its end."""
+        """Tell whether all members have the same log, stored, committed and applied to its end."""
         invariants = self._world.invariants
         members = self._members()
         ends = set[tuple[Index, Index, Index, int]]()
         for node in members:
             core = node.core
-            if core is None or core.recovering:
+            if core is None or core.recovering or node.pending:
                 return False
             last = core.log.last_index
             ends.add((last, core.commit_index, core.last_applied, node.registers.digest))
