@@ -92,6 +92,9 @@ struct AppendEntriesReply {
   term @2 :UInt64;
   outcome @3 :AppendOutcome;
   round @4 :UInt64;
+  patience @5 :UInt64;
+  # For so many milliseconds after the request came the follower lets nobody else be elected
+  # (thesis §6.4.1); 0: it promises nothing.
 }
 
 struct AppendOutcome {
@@ -179,6 +182,8 @@ struct InstallSnapshotReply {
   installed @5 :Bool;
   # The follower has all that the snapshot stands for.
   round @6 :UInt64;
+  patience @7 :UInt64;
+  # As in AppendEntriesReply.
 }
 
 struct ReadIndex {

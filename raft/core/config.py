@@ -74,6 +74,14 @@ class Config:
         if not 0 <= self.clock_drift < 1:
             raise ValueError(f"clock_drift is a fraction, from 0 to 1, not {self.clock_drift}")
 
+    @property
+    def patience(self) -> int:
+        """For how many whole milliseconds a server that heard a leader lets nobody else be elected.
+
+        0 without ``check_quorum``. Rounded down: a leader's lease rests on it.
+        """
+        return int(self.election_timeout_min * 1000) if self.check_quorum else 0
+
     def timing_warning(self, broadcast_time: float) -> str | None:
         """Say what is wrong with broadcastTime ≪ electionTimeout (§5.6), None if nothing is.
 

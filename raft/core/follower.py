@@ -142,7 +142,11 @@ def _take_entries(state: State, request: AppendEntries) -> None:
 
 def answer_append(state: State, request: AppendEntries, outcome: AppendOutcome) -> None:
     """Answer an AppendEntries once everything it stored is on disk."""
-    state.promise(AppendEntriesReply(state.me, request.src, state.term, outcome, request.round))
+    state.promise(
+        AppendEntriesReply(
+            state.me, request.src, state.term, outcome, request.round, state.config.patience
+        )
+    )
 
 
 def refuse_append(state: State, request: AppendEntries) -> None:
@@ -231,6 +235,7 @@ class SnapshotReceiver:
                 next_offset,
                 installed,
                 request.round,
+                state.config.patience,
             )
         )
 

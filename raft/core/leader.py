@@ -56,7 +56,7 @@ class Leadership:
         self._reads = ReadQueue()
         self._round = 0
         self._rounds_sent_at: dict[int, float] = {}
-        self._lease_start = float("-inf")
+        self._lease_end = float("-inf")
         self._broadcast_due = True
         uncommitted = state.log.entries(state.commit_index + 1, state.log.last_index)
         self._uncommitted_bytes = size_of(uncommitted)
@@ -158,7 +158,7 @@ class Leadership:
             return None
         progress.heard_at = now
         if reply.round > progress.round:
-            progress.round = reply.round
+            progress.round, progress.patience = reply.round, reply.patience
             self._confirm_round(now)
         return progress
 
@@ -332,10 +332,28 @@ class Leadership:
         confirmed = state.rules.confirmed_round(state.configuration, rounds)
         for read in self._reads.take_confirmed(confirmed):
             self._answer_read(read)
-        for round_ in [r for r in self._rounds_sent_at if r <= confirmed]:
-            sent_at = self._rounds_sent_at.pop(round_)
-            start = state.rules.lease_start(sent_at, now)
-            self._lease_start = max(self._lease_start, start)
+        if any(round_ <= confirmed for round_ in self._rounds_sent_at):
+            lease = self._patience(confirmed) * (1 - state.config.clock_drift)
+            for round_ in [r for r in self._rounds_sent_at if r <= confirmed]:
+                start = state.rules.lease_start(self._rounds_sent_at.pop(round_), now)
+                self._lease_end = max(self._lease_end, start + lease)
+
+    def _patience(self, round_: int) -> float:
+        """Return for how many seconds after ``round_`` nobody who answered it elects another.
+
+        Those voters are a majority, in a joint configuration one of the old and one of the new;
+        so whoever is elected without this leader's doing has the vote of one of them, or is one.
+        What they say of themselves counts, not what this server would do in their place: a cluster
+        whose settings are being changed has servers with more patience and with less, and those
+        that have none, or are too old to tell, say 0. Who answered nothing is not needed.
+        """
+        state = self._state
+        told = [
+            progress.patience
+            for peer, progress in self.progress.items()
+            if progress.round >= round_ and state.configuration.is_voter(peer)
+        ]
+        return min([state.config.patience, *told]) / 1000
 
     def _answer_read(self, read: PendingRead) -> None:
         state = self._state
@@ -351,14 +369,15 @@ class Leadership:
     def lease_read(self, now: float) -> Index | None:
         """Return the index for a read that asks nobody, None without a lease (thesis §6.4.1).
 
-        No other leader can be elected before the shortest election timeout has passed at a
-        majority, however slow this server's clock is within ``clock_drift``. A leader that has
-        asked for an election itself has no lease any more: that message may arrive at any time,
-        long after the transfer was given up. (Nor does a lease survive an election that a
-        person calls for early, by ``Core.campaign``.)
+        No other leader can be elected before the patience of a majority has passed, however slow
+        this server's clock is within ``clock_drift``. A leader that has asked for an election
+        itself has no lease any more: that message may arrive at any time, long after the transfer
+        was given up. (Nor does a lease survive an election that a person calls for early, by
+        ``Core.campaign``; nor one that a server takes part in which has told of more patience,
+        and was restarted with less before that was over.)
         """
         state, config = self._state, self._state.config
-        holds = now < self._lease_start + config.election_timeout_min * (1 - config.clock_drift)
+        holds = now < self._lease_end
         fresh = state.rules.may_read(state.log.term_at(state.commit_index), state.term)
         void = self._asked_to_elect or self.transferee is not None
         if config.check_quorum and holds and fresh and not void:
@@ -418,6 +437,11 @@ class Leadership:
         entry = Entry(self._state.term, EntryKind.CONFIGURATION, configuration.encode())
         index = self._append(entry)
         self._follow_configuration(index, now)
+        # The lease begins anew, with a round that a majority of this configuration answers: it has
+        # a server in common with each that can elect by this one, or by the one before. Those who
+        # gave the old lease need not: two steps from here nobody asks them for their votes.
+        self._rounds_sent_at.clear()
+        self._lease_end = float("-inf")
         return index
 
     def _follow_configuration(self, next_index: Index, now: float) -> None:

@@ -152,13 +152,18 @@ class AppendEntries:
 
 @value
 class AppendEntriesReply:
-    """The answer to AppendEntries; ``term`` is the follower's term after deciding."""
+    """The answer to AppendEntries; ``term`` is the follower's term after deciding.
+
+    ``patience`` is for how many milliseconds after the request came the follower lets nobody else
+    be elected (thesis §6.4.1): the leader's lease rests on it.
+    """
 
     src: ServerId
     dst: ServerId
     term: Term
     outcome: AppendOutcome
     round: int = 0
+    patience: int = 0
 
 
 @value
@@ -224,6 +229,7 @@ class InstallSnapshotReply:
     """The answer to InstallSnapshot: how much of it the follower has, or that it has it all.
 
     ``next_offset`` is where the leader should go on: after a restart of the follower, at 0.
+    ``patience`` is as in :class:`AppendEntriesReply`.
     """
 
     src: ServerId
@@ -233,6 +239,7 @@ class InstallSnapshotReply:
     next_offset: int
     installed: bool
     round: int = 0
+    patience: int = 0
 
 
 @value

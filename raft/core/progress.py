@@ -116,6 +116,8 @@ class Progress:
     state: ProgressState = ProgressState.PROBE
     round: int = 0
     """The newest broadcast of this leader that the follower has answered."""
+    patience: int = 0
+    """For how many milliseconds after that broadcast it lets nobody else be elected."""
     heard_at: float = 0.0
     """When the follower last answered anything, in virtual seconds."""
     waiting: bool = False

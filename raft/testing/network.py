@@ -145,13 +145,16 @@ class Network:
         self.core(server)
         del self.cores[ServerId(server)]
 
-    def restart(self, server: int) -> None:
-        """Start a server that is down, from its disk. Raises ImpossibleRequest if it runs."""
+    def restart(self, server: int, **options: Any) -> None:
+        """Start a server that is down, from its disk. Raises ImpossibleRequest if it runs.
+
+        With ``options`` it differs from the others until it starts again.
+        """
         server = self._known(server)
         if server in self.cores:
             raise ImpossibleRequest(f"S{server} runs already")
         members = self._config.members if server in self._config.members else ()
-        self._start(server, replace(self._config, server=server, members=members))
+        self._start(server, replace(self._config, server=server, members=members, **options))
 
     def _start(self, server: ServerId, config: Config) -> None:
         disk = self.disks[server]

@@ -53,7 +53,7 @@ IDS = tuple(range(50_001, 50_101))
 
 MESSAGES: tuple[tuple[str, Frame], ...] = (
     ("heartbeat", AppendEntries(ONE, TWO, TERM, INDEX, TERM, (), INDEX, 4321)),
-    ("its answer", AppendEntriesReply(TWO, ONE, TERM, Appended(INDEX), 4321)),
+    ("its answer", AppendEntriesReply(TWO, ONE, TERM, Appended(INDEX), 4321, 150)),
     ("vote", RequestVote(ONE, TWO, TERM, INDEX, TERM)),
     ("its answer", RequestVoteReply(TWO, ONE, TERM, Granted())),
     ("pre-vote", RequestPreVote(ONE, TWO, TERM, INDEX, TERM)),
@@ -64,7 +64,7 @@ MESSAGES: tuple[tuple[str, Frame], ...] = (
         for entries in [tuple(Entry(TERM, data=VALUE) for _ in range(count))]
     ),
     ("snapshot", InstallSnapshot(ONE, TWO, TERM, INDEX, TERM, b"{}", 64, 99, 0, VALUE, 4321)),
-    ("its answer", InstallSnapshotReply(TWO, ONE, TERM, INDEX, 64, installed=True, round=4321)),
+    ("its answer", InstallSnapshotReply(TWO, ONE, TERM, INDEX, 64, True, 4321, 150)),
     ("read index", ReadIndex(TWO, ONE, TERM, 2**63 + 12345)),
     ("its answer", ReadIndexReply(ONE, TWO, TERM, 2**63 + 12345, INDEX)),
     ("timeout now", TimeoutNow(ONE, TWO, TERM)),

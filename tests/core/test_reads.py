@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from raft.core.events import Role
+from raft.core.membership import AddVoter, Remove
 from raft.core.messages import (
     AppendEntries,
     AppendEntriesReply,
@@ -18,6 +22,7 @@ from raft.testing.mutants import fails_with
 from raft.testing.network import Network
 from tests.core.scenes import (
     arrive,
+    change,
     cluster,
     elect,
     exchange,
@@ -26,6 +31,7 @@ from tests.core.scenes import (
     lead,
     pick,
     reads,
+    voters,
 )
 
 SHORTEST = 0.150
@@ -312,6 +318,91 @@ def test_a_transfer_that_never_came_to_a_request_gives_the_lease_back() -> None:
         heartbeat(network, 1)
     assert network.core(1).transferee is None
     assert network.lease_read(1) is not None
+
+
+def mixed(*impatient: int, **options: Any) -> Network:
+    """A cluster with leases whose ``impatient`` servers have other ``options``."""
+    network = Network(3, check_quorum=True)
+    for server in impatient:
+        network.crash(server)
+        network.restart(server, **options)
+    lead(network, 1, 2)
+    network.take_trace()
+    return network
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"check_quorum": False},
+        {"election_timeout_min": 0.055, "election_timeout_max": 0.060},
+    ],
+    ids=["no patience", "less patience"],
+)
+def test_a_lease_counts_on_no_more_patience_than_those_have_who_give_it(
+    options: dict[str, Any],
+) -> None:
+    """S2 and S3 have other settings, as in a rolling restart, and S3 is cut off from S1."""
+    network = mixed(2, 3, **options)
+    network.cut |= {(1, 3), (3, 1)}
+    heartbeat(network, 1)
+    heard = network.now
+    network.now = heard + 0.060
+    network.campaign(3)
+    exchange(network, 2, 3)
+    network.propose(3, b"x=1")
+    exchange(network, 2, 3)
+    assert [network.core(s).role for s in (1, 3)] == [Role.LEADER, Role.LEADER]
+    assert network.core(3).commit_index > network.core(1).commit_index
+    assert network.now < heard + LEASE
+    assert network.lease_read(1) is None
+
+
+def test_a_lease_lasts_as_long_as_the_shortest_patience_of_those_who_give_it() -> None:
+    network = mixed(2, 3, election_timeout_min=0.100)
+    heard = network.now
+    network.now = heard + 0.100 * 0.9 - 0.001
+    assert network.lease_read(1) is not None
+    network.now = heard + 0.100 * 0.9
+    assert network.lease_read(1) is None
+
+
+def test_a_server_without_patience_that_is_not_needed_takes_no_lease_away() -> None:
+    network = mixed(3, check_quorum=False)
+    isolate(network, 3)
+    heartbeat(network, 1)
+    assert network.lease_read(1) is not None
+    heartbeat(network, 1)
+    assert network.lease_read(1) is not None
+
+
+def test_a_server_that_does_not_tell_its_patience_has_none() -> None:
+    """It is of an older version."""
+    network = led(check_quorum=True)
+    network.now += SHORTEST
+    network.fire(1)
+    for peer in (2, 3):
+        arrive(network, pick(network, AppendEntries, 1, peer))
+    told = [pick(network, AppendEntriesReply, peer, 1) for peer in (2, 3)]
+    network.in_flight.clear()
+    assert {reply.patience for reply in told} == {150}
+    arrive(network, *(replace(reply, patience=0) for reply in told))
+    assert network.lease_read(1) is None
+
+
+def test_a_lease_does_not_outlive_those_who_gave_it() -> None:
+    """They have promised nothing for the new members, who elect whom they like."""
+    network = led(check_quorum=True)
+    for new in (4, 5):
+        network.join(new)
+        network.crash(new)
+        network.restart(new, check_quorum=False)
+    assert network.lease_read(1) is not None
+    change(network, 1, AddVoter(4, ""), AddVoter(5, ""), Remove(2), Remove(3))
+    network.settle()
+    assert voters(network, 1) == (1, 4, 5)
+    assert network.core(1).configuration_index == network.core(1).commit_index
+    assert network.lease_read(1) is None
 
 
 def test_a_leader_that_hears_nobody_keeps_no_list_of_its_rounds() -> None:

@@ -195,6 +195,7 @@ SAMPLES = (
     AppendEntriesReply(1, 2, 3, Appended(match_index=12), 77),
     AppendEntriesReply(1, 2, 4, StaleTerm(), 78),
     AppendEntriesReply(1, 2, 3, Mismatch(9, 2, 6), 79),
+    AppendEntriesReply(1, 2, 3, Appended(match_index=12), 80, patience=150),
     RequestVote(1, 2, 4, 3, 3, transfer=True),
     RequestVoteReply(2, 1, 3, LeaderAlive(leader=5)),
     RequestPreVote(1, 2, 5, 9, 3),
@@ -204,6 +205,7 @@ SAMPLES = (
         2, 1, 4, 100, 3, b'{"voters":[1,2,3]}', 200000, 2**32 - 1, 65536, b"data", 8, 96
     ),
     InstallSnapshotReply(1, 2, 4, 100, 65540, installed=False, round=8),
+    InstallSnapshotReply(1, 2, 4, 100, 200000, installed=True, round=9, patience=150),
     ReadIndex(1, 2, 4, context=2**63),
     ReadIndexReply(2, 1, 4, context=2**63, index=99),
     ClientRequest(1, StatusQuery()),
