@@ -24,7 +24,7 @@ from raft.clock import VirtualClock
 from raft.core.config import Config
 from raft.core.core import Core
 from raft.core.events import CoreEvent, Role
-from raft.core.messages import AppendEntries, AppendEntriesReply, Message, ServerId, Term
+from raft.core.messages import Message, ServerId, Term
 from raft.core.ready import Ready
 from raft.core.rules import Rules
 from raft.frames import (
@@ -46,7 +46,7 @@ from raft.machine.guarded import Guarded
 from raft.machine.sessions import Sessions
 from raft.observers import Observers, server_state
 from raft.requests import Requests
-from raft.round_trips import RoundTrips
+from raft.round_trips import REPLIES, REQUESTS, RoundTrips
 from raft.saving import Saver
 from raft.storage.base import LogStore
 from raft.storage.faulty import FaultyDisk
@@ -184,6 +184,8 @@ class Server:
 
     async def start(self) -> str:
         """Listen, call the others, arm the timer; return ``host:port``. Raises OSError."""
+        if (warning := self._config.core.heartbeat_warning) is not None:
+            _log.warning("%s", warning)
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._address = await self._listener.start(self._config.listen)
@@ -309,7 +311,7 @@ class Server:
 
     def _send(self, messages: tuple[Message, ...]) -> None:
         for message in messages:
-            if isinstance(message, AppendEntries):
+            if isinstance(message, REQUESTS):
                 self._round_trips.sent(message, self.clock.now())
             self._links.send(message)
         if not self._observers:
@@ -354,8 +356,9 @@ class Server:
         """Take in a message of another server."""
         self._guarded(lambda: self.core.step(message, self.clock.now()))
         self._schedule_turn()
-        if isinstance(message, AppendEntriesReply):
-            warning = self._round_trips.answered(message, self.clock.now())
+        if isinstance(message, REPLIES):
+            members = self.core.configuration
+            warning = self._round_trips.answered(message, members, self.clock.now())
             if warning is not None:
                 _log.warning("%s", warning)
 

@@ -82,6 +82,19 @@ class Config:
         """
         return int(self.election_timeout_min * 1000) if self.check_quorum else 0
 
+    @property
+    def heartbeat_warning(self) -> str | None:
+        """Say what is wrong with heartbeats that are too rare, None if nothing is (§5.6)."""
+        interval, shortest = self.heartbeat_interval * 1000, self.election_timeout_min * 1000
+        if round(3 * interval, 3) <= round(shortest, 3):
+            return None
+        return (
+            f"heartbeats every {interval:g} ms are too rare for election timeouts from "
+            f"{shortest:g} ms: when one or two are lost or late a leader is unseated; at least "
+            f"three in that time (every {shortest / 3:.3g} ms, or timeouts from {3 * interval:g} "
+            "ms) keep elections rare"
+        )
+
     def timing_warning(self, broadcast_time: float) -> str | None:
         """Say what is wrong with broadcastTime ≪ electionTimeout (§5.6), None if nothing is.
 

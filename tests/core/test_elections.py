@@ -556,6 +556,17 @@ def test_election_timeouts_that_are_all_but_equal() -> None:
     assert "votes will often split" in (config.timing_warning(0.002) or "")
 
 
+@pytest.mark.parametrize(
+    ("heartbeat", "warned"), [(0.050, False), (0.049, False), (0.051, True), (0.140, True)]
+)
+def test_heartbeats_that_are_too_rare_for_the_election_timeouts(
+    heartbeat: float, warned: bool
+) -> None:
+    text = Config(1, (1, 2, 3), heartbeat_interval=heartbeat).heartbeat_warning
+    assert (text is not None) == warned
+    assert not warned or "every 50 ms" in (text or "")
+
+
 def test_acknowledgements_keep_a_leader_in_office_whatever_they_say() -> None:
     network = led(check_quorum=True)
     isolate(network, 3)
