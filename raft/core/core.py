@@ -195,7 +195,11 @@ class Core:
             self._become_follower(reason, now)
 
     def campaign(self, now: float) -> bool:
-        """Let the election timer fire at once; False: this server leads, or may not."""
+        """Let the election timer fire at once; False: this server leads, or may not.
+
+        While it hears a leader that is against what the leader's lease rests on: where reads are
+        answered by lease (``lease_read``), servers campaign only when their time is up.
+        """
         if self._leadership is not None or not self._state.may_campaign:
             return False
         self._campaign(now, RoleReason.ASKED)

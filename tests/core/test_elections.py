@@ -382,7 +382,7 @@ def test_bug_30_a_lost_request_to_take_over_is_repeated() -> None:
     assert network.leader == 3
 
 
-def test_bug_30_a_target_that_is_demoted_stays_the_target() -> None:
+def test_bug_30_nobody_is_the_target_who_is_no_voter_and_none_becomes_that() -> None:
     """S3 is an old voter of a joint configuration, and a learner of the one that follows."""
     network = led(size=4)
     change(network, 1, Demote(3), Remove(4))
@@ -390,6 +390,9 @@ def test_bug_30_a_target_that_is_demoted_stays_the_target() -> None:
     network.transfer(1, 2)
     network.settle(lambda message: not isinstance(message, TimeoutNow))
     assert network.core(1).transferee == 2, "the configuration that follows has S2"
+    refused = network.core(1).propose_change([Demote(2)], network.now)
+    assert isinstance(refused, Refused)
+    assert refused.reason is Refusal.TRANSFERRING
 
 
 def test_a_joint_configuration_is_not_left_while_leadership_is_handed_over() -> None:
