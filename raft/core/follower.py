@@ -218,7 +218,7 @@ class SnapshotReceiver:
             self._state.ignore(request, "the snapshot arrived damaged; it is asked for again")
             self._answer(request, 0, installed=False)
             return
-        # 5 to 8 are there.
+        # For 5 to 8 see ``State.install``.
         self._state.install(snapshot)
         self._answer(request, request.size, installed=True)
 
