@@ -218,7 +218,11 @@ class Leadership:
     # --- Replication -----------------------------------------------------------------------------
 
     def send_appends(self, now: float) -> None:
-        """Send each follower what it lacks, from nextIndex on (§5.3)."""
+        """Send each follower what it lacks.
+
+        If last log index ≥ nextIndex for a follower: send AppendEntries with the log entries
+        starting at nextIndex (Figure 2, rules for servers: leaders; §5.3).
+        """
         broadcast, self._broadcast_due = self._broadcast_due, False
         if broadcast:
             self._round += 1

@@ -36,6 +36,7 @@ from raft.core.messages import (
     RequestVoteReply,
     StaleTerm,
     TimeoutNow,
+    VoteOutcome,
 )
 from raft.core.ready import Refusal, Refused
 from raft.core.rules import Rules
@@ -249,6 +250,32 @@ def test_bug_28_a_server_that_was_cut_off_unseats_the_leader_of_the_others(rules
     assert pick(network, RequestVoteReply, 2, 3).outcome == LeaderAlive(1)
     assert pick(network, RequestVoteReply, 1, 3).outcome == LeaderAlive(1)
     assert terms(network) == {1}
+
+
+@pytest.mark.parametrize(
+    ("voter", "outcome", "reason"),
+    [
+        (2, LeaderAlive(1), "S2 refuses, since it hears from the leader S1"),
+        (1, LeaderAlive(1), "S1 refuses, since it leads"),
+        (
+            2,
+            LeaderAlive(None),
+            "S2 refuses, since it may have heard from a leader before it restarted",
+        ),
+        (2, Granted(), "it is of term 1, which is over"),
+    ],
+)
+def test_a_candidate_tells_why_a_voter_that_stayed_in_its_term_is_of_no_use(
+    voter: int, outcome: VoteOutcome, reason: str
+) -> None:
+    """A refusal by who hears a leader is of an older term; it did not come too late."""
+    network = led(check_quorum=True)
+    network.fire(3)
+    network.take_trace()
+    arrive(network, RequestVoteReply(voter, 3, 1, outcome))
+    ignored = [h.what for h in network.take_trace() if isinstance(h.what, MessageIgnored)]
+    assert ignored == [MessageIgnored(voter, "RequestVoteReply", reason)]
+    assert network.core(3).votes == {3}
 
 
 def test_who_has_heard_no_leader_for_an_election_timeout_votes() -> None:
