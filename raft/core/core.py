@@ -42,6 +42,7 @@ from raft.core.messages import (
     Index,
     InstallSnapshot,
     InstallSnapshotReply,
+    LeaderAlive,
     Message,
     ReadIndex,
     ReadIndexReply,
@@ -195,7 +196,11 @@ class Core:
             self._become_follower(reason, now)
 
     def campaign(self, now: float) -> bool:
-        """Let the election timer fire at once; False: this server leads, or may not."""
+        """Let the election timer fire at once; False: this server leads, or may not.
+
+        While it hears a leader that is against what the leader's lease rests on: where reads are
+        answered by lease (``lease_read``), servers campaign only when their time is up.
+        """
         if self._leadership is not None or not self._state.may_campaign:
             return False
         self._campaign(now, RoleReason.ASKED)
@@ -347,7 +352,7 @@ class Core:
         # a new member is. If that did not count, the cluster could be without a leader for ever.
         about_election = isinstance(message, RequestPreVoteReply)
         if not about_election and self.rules.is_stale_reply(message, state.term):
-            state.ignore(message, f"it is of term {message.term}, which is over")
+            state.ignore(message, _why_stale(message))
             return
         match message:
             case AppendEntriesReply() if self._leadership is not None:
@@ -507,3 +512,22 @@ class Core:
         """Return what happened since the last call, in order."""
         events, self._state.outbox.events = self._state.outbox.events, []
         return events
+
+
+def _why_stale(reply: Message) -> str:
+    """Say why a reply of an older term changes nothing.
+
+    A voter that hears a leader does not enter the candidate's term: its answer is of an older one,
+    however fast it came, and what matters is why it refused (thesis §4.2.3).
+    """
+    match reply:
+        case RequestVoteReply(outcome=LeaderAlive(None)):
+            return (
+                f"S{reply.src} refuses, since it may have heard from a leader before it restarted"
+            )
+        case RequestVoteReply(outcome=LeaderAlive(leader)) if leader == reply.src:
+            return f"S{reply.src} refuses, since it leads"
+        case RequestVoteReply(outcome=LeaderAlive(leader)):
+            return f"S{reply.src} refuses, since it hears from the leader S{leader}"
+        case _:
+            return f"it is of term {reply.term}, which is over"

@@ -191,10 +191,14 @@ class SnapshotReceiver:
             return
         key = _SnapshotKey(request.last_index, request.last_term, request.size, request.checksum)
         if key != self._key:
+            # 2. Create a new snapshot file at the first chunk: whatever its offset, since pieces
+            #    may overtake each other; one that comes too early is asked for again.
             self._key, self._data = key, bytearray()
         if request.offset == len(self._data):
+            # 3. Write data into the snapshot file at the given offset.
             self._data += request.data
         if len(self._data) < request.size:
+            # 4. Reply and wait for more data chunks if this was not the last (the paper's "done").
             self._answer(request, len(self._data), installed=False)
             return
         self._complete(request)
@@ -218,6 +222,7 @@ class SnapshotReceiver:
             self._state.ignore(request, "the snapshot arrived damaged; it is asked for again")
             self._answer(request, 0, installed=False)
             return
+        # For 5 to 8 see ``State.install``.
         self._state.install(snapshot)
         self._answer(request, request.size, installed=True)
 

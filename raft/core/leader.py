@@ -130,7 +130,11 @@ class Leadership:
             case Mismatch() as conflict:
                 # If it fails because of log inconsistency: decrement nextIndex and retry (§5.3).
                 retry_from = self._state.rules.retry_from(self._state.log, conflict)
-                if not progress.refused(conflict.prev_log_index, retry_from):
+                if progress.refused(conflict.prev_log_index, retry_from, reply.round):
+                    # By their round, answers to what was sent before are known from now on.
+                    self._round += 1
+                    progress.back_since = self._round
+                else:
                     self._state.ignore(reply, "a later answer has overtaken this refusal")
         self._tell_progress(reply.src, progress, before)
 
@@ -145,7 +149,7 @@ class Leadership:
             self._acknowledge(reply.src, progress, reply.last_index)
         elif transfer is None or transfer.snapshot.index != reply.last_index:
             self._state.ignore(reply, "that snapshot is not on its way any more")
-        elif not transfer.go_on_from(reply.next_offset):
+        elif not transfer.go_on_from(reply.next_offset, reply.round):
             self._state.ignore(reply, "it may be an earlier answer; a heartbeat will tell")
         self._tell_progress(reply.src, progress, before)
 
@@ -214,7 +218,11 @@ class Leadership:
     # --- Replication -----------------------------------------------------------------------------
 
     def send_appends(self, now: float) -> None:
-        """Send each follower what it lacks, from nextIndex on (§5.3)."""
+        """Send each follower what it lacks.
+
+        If last log index ≥ nextIndex for a follower: send AppendEntries with the log entries
+        starting at nextIndex (Figure 2, rules for servers: leaders; §5.3).
+        """
         broadcast, self._broadcast_due = self._broadcast_due, False
         if broadcast:
             self._round += 1
@@ -232,18 +240,22 @@ class Leadership:
         self.send_appends(now)
 
     def _send(self, peer: ServerId, progress: Progress, *, broadcast: bool) -> None:
-        if broadcast:
-            progress.waiting = False
-            if progress.transfer is not None:
-                progress.transfer.try_again()
+        """Send what there is to send, and a broadcast in any case.
+
+        What is out already is not sent again with it: on a slow link copies would queue up before
+        all that is new. The answer to the broadcast tells whether it was lost.
+        """
         must_send = broadcast
-        while must_send or progress.may_append(self._state.log.last_index):
+        while not self._needs_snapshot(progress) and (
+            must_send or progress.may_append(self._state.log.last_index)
+        ):
             must_send = False
-            if progress.transfer is not None or progress.next_index <= self._state.log.prev_index:
-                break
             self._send_append(peer, progress)
-        if progress.transfer is not None or progress.next_index <= self._state.log.prev_index:
-            self._send_piece(peer, progress)
+        if self._needs_snapshot(progress):
+            self._send_piece(peer, progress, must_send=must_send)
+
+    def _needs_snapshot(self, progress: Progress) -> bool:
+        return progress.transfer is not None or progress.next_index <= self._state.log.prev_index
 
     def _send_append(self, peer: ServerId, progress: Progress) -> None:
         state = self._state
@@ -271,12 +283,15 @@ class Leadership:
 
     def _batch(self, progress: Progress) -> tuple[tuple[Entry, ...], int]:
         log = self._state.log
-        if progress.next_index > log.last_index or progress.window.full:
+        if not progress.may_append(log.last_index):
             return (), 0
         return log.batch(progress.next_index, self._state.config.max_append_bytes)
 
-    def _send_piece(self, peer: ServerId, progress: Progress) -> None:
-        """Send the next piece of a snapshot (§7): one at a time, so that it crowds nothing out."""
+    def _send_piece(self, peer: ServerId, progress: Progress, *, must_send: bool) -> None:
+        """Send the next piece of a snapshot (§7): one at a time, so that it crowds nothing out.
+
+        While that is out, a broadcast is a piece of no bytes: it asks where to go on.
+        """
         state = self._state
         snapshot = state.snapshot
         if snapshot is None:
@@ -284,11 +299,11 @@ class Leadership:
                 f"S{peer} needs entry {progress.next_index}, and no snapshot has it"
             )
         transfer = progress.send_snapshot(snapshot)
-        if transfer.waiting:
+        asks = transfer.waiting
+        if asks and not must_send:
             return
-        transfer.waiting = True
-        sent = transfer.snapshot
-        data = sent.data[transfer.offset : transfer.offset + state.config.snapshot_chunk_bytes]
+        sent, size = transfer.snapshot, 0 if asks else state.config.snapshot_chunk_bytes
+        data = sent.data[transfer.offset : transfer.offset + size]
         state.send(
             InstallSnapshot(
                 state.me,
@@ -305,7 +320,9 @@ class Leadership:
                 sent.configuration_index,
             )
         )
-        state.emit(SnapshotSent(peer, sent.index, transfer.offset, len(sent.data)))
+        if not asks:
+            transfer.sent(self._round)
+            state.emit(SnapshotSent(peer, sent.index, transfer.offset, len(sent.data)))
 
     # --- Reads (§8; thesis §6.4) -----------------------------------------------------------------
 
@@ -456,8 +473,6 @@ class Leadership:
                 progress = Progress(next_index, window, heard_at=now)
                 self.progress[peer] = progress
                 state.emit(ProgressChanged(peer, progress.next_index, progress.match_index))
-        if self.transferee is not None and self.transferee not in state.configuration.voters:
-            self._set_transferee(None)
 
     # --- Leadership transfer (thesis §3.10) ------------------------------------------------------
 

@@ -78,29 +78,28 @@ class Transfer:
     checksum: int
     offset: int = 0
     waiting: bool = False
-    """A piece is out and not answered."""
-    may_go_back: bool = True
-    """Since the last heartbeat the follower has not been sent an earlier piece again."""
+    """The piece from there on is out and not answered."""
+    sent_in: int = 0
+    """The broadcast that it went out with, or after."""
 
-    def go_on_from(self, offset: int) -> bool:
+    def sent(self, round_: int) -> None:
+        """Note that a piece went out."""
+        self.waiting = True
+        self.sent_in = round_
+
+    def go_on_from(self, offset: int, round_: int) -> bool:
         """Note where the follower wants to go on; False: its answer is an old one.
 
-        Whoever has the piece that is out does not want the place where that begins: so this is
-        an answer that came twice. One who wants an earlier place may have lost what it had; but
-        answers that were overtaken say the same. So it is believed once between heartbeats: if
-        each answer sent a piece, and each piece an answer, there would be ever more of both.
+        Who wants no more than it did may have lost the piece that is out, or all that it had. But
+        answers that were overtaken, or came twice, say the same, and so does each while the piece
+        is on its way. Only to what was broadcast after the piece, that cannot be the answer unless
+        messages overtook each other: it is believed, once for each piece that it calls for.
         """
-        if offset == self.offset or (offset < self.offset and not self.may_go_back):
+        if offset <= self.offset and round_ <= self.sent_in:
             return False
-        self.may_go_back = self.may_go_back and offset > self.offset
         self.offset = min(offset, len(self.snapshot.data))
         self.waiting = False
         return True
-
-    def try_again(self) -> None:
-        """Send the piece once more: with every heartbeat, for it or its answer may be lost."""
-        self.waiting = False
-        self.may_go_back = True
 
 
 @dataclass(slots=True)
@@ -121,7 +120,9 @@ class Progress:
     heard_at: float = 0.0
     """When the follower last answered anything, in virtual seconds."""
     waiting: bool = False
-    """PROBE only: an append is out and not answered; heartbeats try again."""
+    """PROBE only: an append is out and not answered. Heartbeats look at the same place."""
+    back_since: int = 0
+    """The broadcast after which it last went back: what was sent before tells nothing new."""
     transfer: Transfer | None = None
     """SNAPSHOT only."""
 
@@ -166,13 +167,13 @@ class Progress:
             self.next_index = max(self.next_index, Index(match_index + 1))
             self.window.acknowledged(match_index)
 
-    def refused(self, prev_log_index: Index, retry_from: Index) -> bool:
+    def refused(self, prev_log_index: Index, retry_from: Index, round_: int) -> bool:
         """Go back to ``retry_from`` because ``prev_log_index`` did not match.
 
-        Returns False, and changes nothing, for a refusal of an older request: one that an
-        acknowledgement contradicts, or that is not the probe now out.
+        Returns False, and changes nothing, for a refusal of an older request: one of before it
+        last went back, that an acknowledgement contradicts, or that is not the probe now out.
         """
-        if self.state is ProgressState.SNAPSHOT:
+        if self.state is ProgressState.SNAPSHOT or round_ < self.back_since:
             return False
         # Up to matchIndex the logs are equal: a follower that refuses now has more than that, and
         # what it conflicts in begins behind it. Else it refused before it acknowledged.

@@ -113,7 +113,10 @@ class Rules:
     ) -> VoteOutcome:
         """Decide on a RequestVote: Figure 2, RequestVote, receiver implementation 1 and 2."""
         if self.is_stale_request(request.term, term):
+            # 1. Reply false if term < currentTerm.
             return StaleTerm()
+        # 2. If votedFor is null or the candidate, and the candidate's log is at least as
+        #    up-to-date as one's own, grant the vote.
         if voted_for is not None and not self.may_vote_for(request.src, voted_for):
             return AlreadyVoted(voted_for)
         if not self.is_log_up_to_date(

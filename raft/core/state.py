@@ -247,6 +247,7 @@ class State:
 
     def install(self, snapshot: Snapshot) -> None:
         """Take over a leader's snapshot (InstallSnapshot, receiver implementation 5 to 8)."""
+        # 5. Save the snapshot (``saves.install``); one with a smaller index is given up for it.
         self.snapshot = snapshot
         # 6. If an entry has the snapshot's last index and term, what follows it is retained.
         retain = self.log.term_at(snapshot.index) == snapshot.term
@@ -261,9 +262,13 @@ class State:
             # 7. Discard the entire log.
             self.log.restart(snapshot.index, snapshot.term)
             self.saves.truncated(Index(snapshot.index + 1), rewrite=True)
+            # 8. Load the snapshot's cluster configuration.
             configuration = self.rules.configuration_of(snapshot, self.configuration)
             self.configurations = Configurations(configuration, snapshot.configuration_index)
         self.commit_index = snapshot.index
+        # 8. Reset the state machine using the snapshot's contents: ``Ready.restore`` asks for it
+        #    once the snapshot is on disk. If the log is retained, too: what the snapshot stands for
+        #    is committed, but this server has not applied all of it.
         self.saves.install(snapshot)
         self.emit(SnapshotInstalled(snapshot.index, snapshot.term, retain))
         self._tell_configuration()

@@ -19,6 +19,7 @@
                                        it asks (thesis §6.3)
     answers N                          what N's state machine answered: it counts each command
     read N           lease-read N      a client reads at a server; and trusts its lease
+    stale-read N                       and takes what the server has, however old that is
     add N  add-learner N  promote N  demote N  remove N
                                        the leader is asked to change the members
     change add N remove M … [as of INDEX]
@@ -273,6 +274,10 @@ class Script:
             return [f"S{server} has no lease"]
         return self._happened(f"S{server} takes read {context} on its lease")
 
+    def _stale_read(self, server: str) -> list[str]:
+        applied = self.network.core(int(server)).last_applied
+        return [f"S{server} answers a stale read from what it has applied, up to entry {applied}"]
+
     def _change(self, text: str, expected: str | None = None) -> list[str]:
         leader = self._leader()
         words = text.split()
@@ -502,6 +507,7 @@ _COMMANDS = (
     _Command("answers N", r"answers (\d)", Script._answers),
     _Command("read N", r"read (\d)", Script._read),
     _Command("lease-read N", r"lease-read (\d)", Script._lease_read),
+    _Command("stale-read N", r"stale-read (\d)", Script._stale_read),
     *(_Command(f"{word} N", rf"({word} \d)", Script._change) for word in CHANGES),
     _Command(
         "change add N remove M … [as of INDEX]",

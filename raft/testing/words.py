@@ -225,8 +225,8 @@ def _content(message: Message) -> str:
     match message:
         case RequestVote(last_log_index=index, last_log_term=term):
             return f"its log ends at {index}/{term}"
-        case RequestVoteReply(outcome=outcome):
-            return _vote(outcome)
+        case RequestVoteReply(src=voter, outcome=outcome):
+            return _vote(outcome, voter)
         case AppendEntries(entries=entries):
             more = f"+{len(entries)} {'entry' if len(entries) == 1 else 'entries'}"
             return (
@@ -237,11 +237,13 @@ def _content(message: Message) -> str:
             return _append(outcome)
         case RequestPreVote(last_log_index=index, last_log_term=term):
             return f"could it win? its log ends at {index}/{term}"
-        case RequestPreVoteReply(election_term=term, outcome=outcome):
-            return f"about term {term}: {_vote(outcome)}"
+        case RequestPreVoteReply(src=voter, election_term=term, outcome=outcome):
+            return f"about term {term}: {_vote(outcome, voter)}"
         case TimeoutNow():
             return "start an election now"
         case InstallSnapshot(last_index=index, last_term=term, offset=offset, size=size):
+            if size and not message.data:
+                return f"snapshot up to {index}/{term}, where to go on?"
             end = offset + len(message.data)
             return f"snapshot up to {index}/{term}, bytes {offset} to {end} of {size}"
         case InstallSnapshotReply(last_index=index, next_offset=offset, installed=installed):
@@ -252,7 +254,7 @@ def _content(message: Message) -> str:
             return f"read {context} may be answered from entry {index} on"
 
 
-def _vote(outcome: VoteOutcome) -> str:
+def _vote(outcome: VoteOutcome, voter: ServerId) -> str:
     match outcome:
         case Granted():
             return "granted"
@@ -265,7 +267,8 @@ def _vote(outcome: VoteOutcome) -> str:
         case LeaderAlive(None):
             return "refused: it may have heard from a leader before it restarted"
         case LeaderAlive(leader):
-            return f"refused: it hears from the leader S{leader}"
+            leads = leader == voter
+            return "refused: it leads" if leads else f"refused: it hears from the leader S{leader}"
 
 
 def _append(outcome: AppendOutcome) -> str:

@@ -36,6 +36,7 @@ from raft.core.messages import (
     RequestVoteReply,
     StaleTerm,
     TimeoutNow,
+    VoteOutcome,
 )
 from raft.core.ready import Refusal, Refused
 from raft.core.rules import Rules
@@ -251,6 +252,32 @@ def test_bug_28_a_server_that_was_cut_off_unseats_the_leader_of_the_others(rules
     assert terms(network) == {1}
 
 
+@pytest.mark.parametrize(
+    ("voter", "outcome", "reason"),
+    [
+        (2, LeaderAlive(1), "S2 refuses, since it hears from the leader S1"),
+        (1, LeaderAlive(1), "S1 refuses, since it leads"),
+        (
+            2,
+            LeaderAlive(None),
+            "S2 refuses, since it may have heard from a leader before it restarted",
+        ),
+        (2, Granted(), "it is of term 1, which is over"),
+    ],
+)
+def test_a_candidate_tells_why_a_voter_that_stayed_in_its_term_is_of_no_use(
+    voter: int, outcome: VoteOutcome, reason: str
+) -> None:
+    """A refusal by who hears a leader is of an older term; it did not come too late."""
+    network = led(check_quorum=True)
+    network.fire(3)
+    network.take_trace()
+    arrive(network, RequestVoteReply(voter, 3, 1, outcome))
+    ignored = [h.what for h in network.take_trace() if isinstance(h.what, MessageIgnored)]
+    assert ignored == [MessageIgnored(voter, "RequestVoteReply", reason)]
+    assert network.core(3).votes == {3}
+
+
 def test_who_has_heard_no_leader_for_an_election_timeout_votes() -> None:
     network = led(check_quorum=True)
     network.now += SHORTEST
@@ -382,7 +409,7 @@ def test_bug_30_a_lost_request_to_take_over_is_repeated() -> None:
     assert network.leader == 3
 
 
-def test_bug_30_a_target_that_is_demoted_stays_the_target() -> None:
+def test_bug_30_nobody_is_the_target_who_is_no_voter_and_none_becomes_that() -> None:
     """S3 is an old voter of a joint configuration, and a learner of the one that follows."""
     network = led(size=4)
     change(network, 1, Demote(3), Remove(4))
@@ -390,6 +417,9 @@ def test_bug_30_a_target_that_is_demoted_stays_the_target() -> None:
     network.transfer(1, 2)
     network.settle(lambda message: not isinstance(message, TimeoutNow))
     assert network.core(1).transferee == 2, "the configuration that follows has S2"
+    refused = network.core(1).propose_change([Demote(2)], network.now)
+    assert isinstance(refused, Refused)
+    assert refused.reason is Refusal.TRANSFERRING
 
 
 def test_a_joint_configuration_is_not_left_while_leadership_is_handed_over() -> None:

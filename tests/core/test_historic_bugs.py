@@ -160,6 +160,8 @@ def test_bug_10_an_acknowledgement_of_an_older_term_commits_what_is_not_there(
     network.propose(1, b"x=2")
     network.fire(1)
     network.settle(lambda message: message.dst == 2)
+    network.settle(lambda message: message.src == 2)
+    network.settle(lambda message: message.dst == 2)
     late = [flight.message for flight in network.in_flight if flight.message.dst == 1]
     network.in_flight.clear()
     # S3 leads term 2 without them, and replaces them on S1 and S2; S1 leads again.
@@ -171,8 +173,7 @@ def test_bug_10_an_acknowledgement_of_an_older_term_commits_what_is_not_there(
     elect(network, 1, 4, 5)
     network.propose(1, b"x=3")
     network.fire(1)
-    network.settle(lambda message: message.dst == 4)
-    network.settle(lambda message: message.src == 4)
+    exchange(network, 1, 4)
     for acknowledgement in late:
         arrive(network, acknowledgement)
     assert network.core(1).progress[2].match_index == 0

@@ -387,7 +387,7 @@ def test_0_le_match_lt_next_and_match_never_falls_whatever_is_replied(
                 assert progress.match_index == max(match_before, index)
             case "refused":
                 before = (progress.next_index, progress.state, progress.waiting)
-                taken = progress.refused(index, hint)
+                taken = progress.refused(index, hint, 1)
                 if not taken:
                     assert (progress.next_index, progress.state, progress.waiting) == before
                 else:
@@ -404,7 +404,7 @@ def test_a_probe_waits_for_its_answer_and_a_stale_refusal_is_no_answer(
     progress.sent(next_index, 1)
     assert not progress.may_append(99)
     is_answer = prev_index == next_index - 1
-    assert progress.refused(prev_index, 1) == is_answer
+    assert progress.refused(prev_index, 1, 1) == is_answer
     assert progress.may_append(99) == is_answer
 
 
@@ -426,7 +426,7 @@ def test_a_refusal_takes_next_index_back_to_the_hint_but_never_forward(
     next_index: int, hint: int
 ) -> None:
     progress = Progress(next_index, Window(256, 1 << 20))
-    assert progress.refused(next_index - 1, hint)
+    assert progress.refused(next_index - 1, hint, 1)
     assert progress.next_index == min(hint, next_index - 1)
 
 

@@ -39,6 +39,7 @@ from raft.core.messages import (
     EntryKind,
     Granted,
     Index,
+    InstallSnapshotReply,
     LeaderAlive,
     Message,
     RequestPreVote,
@@ -103,6 +104,7 @@ class Invariants:
             RequestVote: self._candidacy,
             RequestVoteReply: self._vote_told,
             AppendEntriesReply: self._acknowledged,
+            InstallSnapshotReply: self._installed_told,
             TimeoutNow: self._handed_over,
         }
 
@@ -455,6 +457,17 @@ class Invariants:
         if leader.role is _LEADER and leader.term == message.term:
             self._check_match(facts, leader, index)
 
+    def _installed_told(self, facts: Facts, message: InstallSnapshotReply) -> None:
+        index, durable = message.last_index, facts.durable
+        if not message.installed or facts.hard_state.term > message.term:
+            return
+        if index >= len(durable) or durable[index] != self.committed[index]:
+            raise Violation(
+                "16 durable before reply",
+                f"S{facts.server} says that it has the snapshot up to {index}; "
+                "what that stands for is not on its disk",
+            )
+
     def _check_match(self, follower: Facts, leader: Facts, index: Index) -> None:
         durable = follower.durable
         if index < len(durable) and index < len(leader.chain):
@@ -580,10 +593,11 @@ class Invariants:
 
     def _compacted(self, facts: Facts, core: Core, event: LogCompacted) -> None:
         self.coverage["log compacted"] += 1
-        if event.index > facts.applied:
+        if not event.first_index - 1 <= event.index <= facts.applied:
             raise Violation(
                 "11 order",
-                f"S{facts.server} takes a snapshot of {event.index}, but applied {facts.applied}",
+                f"S{facts.server} takes a snapshot of {event.index}, but applied {facts.applied} "
+                f"and keeps its log from {event.first_index} on",
             )
 
     # --- Members -------------------------------------------------------------------------------

@@ -313,8 +313,12 @@ class Node:
 
         One that is down will be patient when it starts: it does not know whom it heard.
         """
-        mine = self.heard in (None, leader)
-        return self.core is None or (mine and self.now - self.heard_at < self._patience)
+        return self.core is None or (self.heard in (None, leader) and self.is_patient)
+
+    @property
+    def is_patient(self) -> bool:
+        """It heard a leader within the shortest election timeout, or may have."""
+        return self.now - self.heard_at < self._patience
 
     def _take_refusal(self, core: Core, reply: AppendEntriesReply, now: float) -> None:
         progress = core.progress.get(reply.src)

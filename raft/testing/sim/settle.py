@@ -85,22 +85,21 @@ class _Settling:
         return [nodes[server] for server in members if not nodes[server].gone]
 
     def has_leader(self) -> bool:
-        """Tell whether one server leads the highest term, and all running members follow it."""
-        world, leader = self._world, self._world.leader()
+        """Tell whether one server leads, and all running members follow it in its term."""
+        leader = self._world.leader()
         if leader is None or leader.core is None:
             return False
         self._stop_strangers(leader)
         cores = [node.core for node in self._members() if node.core is not None]
         me = leader.server
-        return leader.core.term == max(
-            node.core.term for node in world.nodes.values() if node.core is not None
-        ) and all(core.leader == me and core.term == leader.core.term for core in cores)
+        return all(core.leader == me and core.term == leader.core.term for core in cores)
 
     def _stop_strangers(self, leader: Node) -> None:
         """Switch off servers that were removed: without check-quorum they would disturb."""
         core = leader.core
         assert core is not None
-        if core.configuration_index > core.commit_index or core.configuration.is_joint:
+        unfinished = core.configuration_index > core.commit_index or core.configuration.is_joint
+        if self._scenario.check_quorum or unfinished:
             return
         for node in self._world.nodes.values():
             if node.core is not None and node.server not in core.configuration.members:
@@ -172,7 +171,7 @@ class _Settling:
         for node in self._members():
             if most and isinstance(node.machine, Sessions) and node.machine.open_sessions > most:
                 raise Violation("L4 bounded sessions", f"S{node.server} remembers more than {most}")
-        flying, saving = world.network.flying, sum(len(n.pending) for n in world.nodes.values())
+        flying, saving = world.network.flying, sum(len(node.pending) for node in self._members())
         if flying > 2 * len(world.nodes) or saving:
             raise Violation("L4 bounded queues", f"{flying} messages, {saving} saves under way")
 
