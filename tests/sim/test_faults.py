@@ -285,7 +285,7 @@ def test_short_writes_are_written_to_their_end() -> None:
 def test_a_server_that_refuses_for_no_reason_is_noticed() -> None:
     """What a store says of a disk that nothing happened to is not believed."""
     order = Order(mutant="old-snapshot-removed-first")
-    outcome = order.run(208)
+    outcome = order.run(129)
     assert outcome.failure is not None
     assert outcome.failure.invariant == "26 an undamaged disk opens"
 

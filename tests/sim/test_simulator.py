@@ -87,7 +87,7 @@ CAUGHT_BY = {
     "table-not-in-snapshot": "24 determinism",
     "torn-tail-accepted": "16 durability",
     "log-not-compared": "8 vote freshness",
-    "conflict-kept": "3 Log Matching",
+    "conflict-kept": "18 matchIndex",
     "older-terms-committed": "15 Figure 8",
     "applied-twice": "5 State Machine Safety",
     "read-without-quorum": "21 linearizable reads",
