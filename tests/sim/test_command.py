@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from raft import cli
 from raft.testing.sim import command
 from raft.testing.sim.campaign import Order, run_seeds
 from raft.testing.sim.command import ALL_MUTANTS, CAUGHT_BY_TESTS, MUTANT_SEEDS, MUTANTS_HEAD
+from raft.testing.sim.run import planned, run
+from raft.testing.sim.scenario import scenario
 from raft.testing.sim.states import STATES
 
 MUTANT = "half-is-a-quorum"
@@ -113,3 +116,23 @@ def test_a_mutant_that_nothing_catches_is_named_and_is_exit_status_1(
 @pytest.mark.parametrize("mutant", [name for name in ALL_MUTANTS if name not in CAUGHT_BY_TESTS])
 def test_seeds_find_the_mutant(mutant: str) -> None:
     assert run_seeds(Order(mutant=mutant), range(1, MUTANT_SEEDS + 1)).failures
+
+
+# --- The story -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sessions", [0, 2])
+def test_a_story_has_what_clients_asked_and_were_answered_and_the_run_stays_the_same(
+    sessions: int,
+) -> None:
+    made = replace(scenario(4, 3, seconds=1.0), sessions=sessions)
+    told: list[str] = []
+    plain = run(planned(made))
+    watched = run(planned(made), None, lambda now, server, what: told.append(str(what)))
+    assert (watched.trace, watched.events) == (plain.trace, plain.events)
+    lines = "\n".join(told)
+    assert re.search(r"client \d → S\d  read k\d+.*, asked for since ", lines)
+    assert re.search(r"client \d → S\d  write k\d+=\d+, asked for since ", lines)
+    assert re.search(r"S\d → client \d  read k\d+.*: (\d+|nothing), up to entry \d+", lines)
+    done = r"Performed\(.*\), by" if sessions else "done by"
+    assert re.search(rf"S\d → client \d  write k\d+=\d+: {done} entry \d+", lines)
