@@ -15,9 +15,10 @@ must recover. All promises of Raft are checked after every event.
 A seed that fails is shrunk to few faults and few operations, and printed as one command that
 repeats it, with the end of its story.
 
-Exit status: 0 nothing is wrong; 1 a promise is broken; 2 the command is; 3 not all seeds were
-judged, because a process of --jobs was killed; 130 the same, because of Ctrl-C. In the last two
-cases what was judged is reported, and which seeds were not.
+Exit status: 0 nothing is wrong; 1 a promise is broken, or with --mutants one of them is caught
+by nothing; 2 the command is wrong; 3 not all seeds were judged, because a process of --jobs was
+killed; 130 the same, because of Ctrl-C. In the last two cases what was judged is reported, and
+which seeds were not.
 """
 
 

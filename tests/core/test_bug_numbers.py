@@ -72,7 +72,6 @@ BUGS = {
 }
 
 ELSEWHERE = {
-    46: "raft/test_client.py::test_a_command_without_an_answer_in_time_is_unknown",
     47: "raft/test_hostile_frames.py::test_a_hundred_thousand_hostile_frames_against_a_live_server",
 }
 

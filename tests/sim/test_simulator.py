@@ -15,6 +15,7 @@ from raft.testing.sim.report import command, story
 from raft.testing.sim.run import planned, run
 from raft.testing.sim.scenario import scenario
 from raft.testing.sim.shrink import shrink
+from raft.testing.sim.states import STATES
 
 TRACES = """
 from raft.testing.sim.run import planned, run
@@ -59,6 +60,7 @@ def test_every_kind_of_fault_happens() -> None:
         states += outcome.states
     assert [k for k in KINDS if not happened[k] and not KINDS[k].extra] == []
     assert sum(happened[k] for k in KINDS if KINDS[k].extra) > 100
+    assert states.keys() <= set(STATES), "the catalogue knows every state"
     for state in (
         "split vote",
         "log truncated",
@@ -178,6 +180,8 @@ def test_processes_find_what_one_finds() -> None:
         for jobs in ("1", "2")
     ]
     assert sorted(shown[0][0].split(", ")) == sorted(shown[1][0].split(", "))
+    assert shown[0][-1].startswith("trace: ")
+    assert shown[0][-1] == shown[1][-1]
 
 
 def test_the_messages_of_some_seeds_are_encoded() -> None:

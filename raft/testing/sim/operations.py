@@ -43,6 +43,15 @@ class Operation:
         return self.in_session or self.command
 
     @property
+    def wish(self) -> str:
+        """What the client asks for, in words."""
+        if self.number < 0:
+            return "open a session"
+        key = self.key.decode()
+        what = f"write {key}={self.number}" if self.is_write else f"read {key}"
+        return f"{what} (by lease)" if self.by_lease and not self.is_write else what
+
+    @property
     def done(self) -> bool:
         """The client has its answer."""
         return self.returned != math.inf

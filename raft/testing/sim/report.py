@@ -13,10 +13,13 @@ from raft.testing.network import Happening
 from raft.testing.sim.faults import KINDS, Fault
 from raft.testing.sim.run import Outcome, run
 from raft.testing.sim.scenario import SHORT, scenario
+from raft.testing.sim.states import STATES
 from raft.testing.words import happening_line, message_line
 
-STORY_LINES = 60
-"""So much of the end of a run is told."""
+STORY_LINES = 200
+"""So much of the end of a run is told: all of most that were shrunk."""
+
+_MASK = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class Summary:
     committed: int = 0
     operations: int = 0
     answered: int = 0
+    trace: int = 0
+    """Of one run its trace; of many one that is the same in whichever order they came."""
     faults: Counter[str] = field(default_factory=Counter)
     states: Counter[str] = field(default_factory=Counter)
     failures: list[Outcome] = field(default_factory=list)
@@ -41,6 +46,7 @@ class Summary:
         self.committed += outcome.committed
         self.operations += outcome.operations
         self.answered += outcome.answered
+        self.trace = (self.trace + outcome.trace) & _MASK
         self.faults += outcome.faults
         self.states += outcome.states
         if outcome.failure is not None:
@@ -54,6 +60,7 @@ class Summary:
         self.committed += other.committed
         self.operations += other.operations
         self.answered += other.answered
+        self.trace = (self.trace + other.trace) & _MASK
         self.faults += other.faults
         self.states += other.states
         self.failures += other.failures
@@ -70,6 +77,16 @@ class Summary:
         yield "states: " + _counted(self.states)
         if missing := [kind for kind in KINDS if kind not in self.faults]:
             yield "no fault of kind: " + ", ".join(missing)
+        if missing := [state for state in STATES if state not in self.states]:
+            yield "states not reached: " + ", ".join(missing)
+        # Which seeds are judged before one that fails stops them depends on the processes.
+        if self.seeds == 1 or not self.failures:
+            yield trace_line(self.trace)
+
+
+def trace_line(trace: int) -> str:
+    """Return the line by which two runs are compared: equal runs have equal ones."""
+    return f"trace: {trace:016x}"
 
 
 def _counted(counts: Counter[str]) -> str:
@@ -101,14 +118,19 @@ def command(outcome: Outcome, mutant: str | None) -> str:
 def story(outcome: Outcome, rules: Rules | None = None) -> list[str]:
     """Run a plan once more and tell its end, a line for everything that happened."""
     told: deque[str] = deque(maxlen=STORY_LINES)
+    happened = 0
 
     def watch(now: float, server: ServerId, what: object) -> None:
+        nonlocal happened
         line = _line(server, what)
         if line is not None:
+            happened += 1
             told.append(f"{now:9.4f}  {line}")
 
     again = run(outcome.plan, rules, watch)
     lines = list(_setting(again))
+    if happened > len(told):
+        lines.append(f"  ({happened - len(told):,} lines before these are left out)")
     lines += told
     if again.failure is not None:
         lines.append(f"{again.failure.at:9.4f}  {again.failure.text}")
@@ -123,6 +145,7 @@ def _setting(outcome: Outcome) -> Iterable[str]:
         f"{(s.delay + s.jitter) * 1000:g} ms; "
         f"pre-vote {_on(s.pre_vote)}, check-quorum {_on(s.check_quorum)}, leases {_on(s.leases)}"
     )
+    yield trace_line(outcome.trace)
     for fault in outcome.plan.faults:
         if fault.at < outcome.plan.end:
             yield f"  fault at {fault}"

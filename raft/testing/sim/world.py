@@ -16,6 +16,7 @@ from raft.core.membership import Configuration
 from raft.core.messages import AppendEntries, Index, Message, ServerId
 from raft.core.quorum import majority
 from raft.core.rules import Rules
+from raft.machine.sessions import decode_answer
 from raft.storage.base import StorageError
 from raft.storage.wal import Wal
 from raft.testing.sim.chance import Chance
@@ -34,6 +35,17 @@ from raft.testing.store_mutants import STORE_MUTANTS
 
 _MASK = (1 << 64) - 1
 _KINDS = {kind: number for number, kind in enumerate(Message.__args__, 1)}
+
+_Answer = tuple[Operation, bool, bytes, Index, ServerId | None]
+
+
+def _said(operation: Operation, result: bytes, index: Index) -> str:
+    """Return what a server answers to a client, in words."""
+    if operation.in_session:
+        return f"{decode_answer(result)}, by entry {index}"
+    if operation.is_write:
+        return f"done by entry {index}"
+    return f"{result.decode() or 'nothing'}, up to entry {index}"
 
 
 class World:
@@ -187,6 +199,11 @@ class World:
     def _request(self, what: tuple[Node, Operation]) -> None:
         node, operation = what
         self._note(24, node.server, operation.number)
+        if self.watch is not None:
+            down = ": it is down" if node.core is None else ""
+            since = f", asked for since {operation.invoked:.4f}"
+            line = f"client {operation.client} → S{node.server}  {operation.wish}{since}{down}"
+            self.watch(self.now, node.server, line)
         if node.core is not None:
             node.request(operation)
 
@@ -196,11 +213,17 @@ class World:
         """Let a server's answer reach its client."""
         hint = node.core.leader if node.core is not None else None
         answer = (operation, accepted, result, index, hint if hint in self.nodes else None)
-        self._after(self.scenario.delay, self._answer, answer)
+        self._after(self.scenario.delay, self._answer, (node.server, answer))
 
-    def _answer(self, what: tuple[Operation, bool, bytes, Index, ServerId | None]) -> None:
-        self._note(26, 0, what[0].number)
-        self.clients.answered(*what)
+    def _answer(self, what: tuple[ServerId, _Answer]) -> None:
+        server, answer = what
+        operation, accepted, result, index, _ = answer
+        self._note(26, 0, operation.number)
+        if self.watch is not None:
+            said = _said(operation, result, index) if accepted else "refused"
+            line = f"S{server} → client {operation.client}  {operation.wish}: {said}"
+            self.watch(self.now, server, line)
+        self.clients.answered(*answer)
 
     def next_context(self) -> int:
         """Return a number for a read that no other read has."""

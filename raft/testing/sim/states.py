@@ -1,0 +1,57 @@
+"""Every remarkable state that a run counts, so that those which no run reached can be named."""
+
+from __future__ import annotations
+
+STATES = (
+    # Elections
+    "follower: started",
+    "follower: higher_term",
+    "follower: leader_exists",
+    "follower: quorum_lost",
+    "follower: removed",
+    "pre_candidate: election_timeout",
+    "pre_candidate: asked",
+    "candidate: election_timeout",
+    "candidate: asked",
+    "candidate: pre_votes_won",
+    "candidate: transfer",
+    "leader: won_election",
+    "leader with entries of older terms, not committed",
+    "split vote",
+    "vote refused: LeaderAlive",
+    "vote refused: LogBehind",
+    "vote refused: StaleTerm",
+    "pre-vote refused",
+    "pre-vote refused: LeaderAlive",
+    "transfer begun",
+    "lease read",
+    # Logs, snapshots and members
+    "log truncated",
+    "log compacted",
+    "snapshot installed",
+    "snapshot installed, log retained",
+    "configuration",
+    "joint configuration",
+    "configuration rolled back",
+    # Servers and disks
+    "stopped by its disk",
+    "power lost in the middle of a save",
+    "did not start",
+    "older state found on a harmed disk",
+    "recovery begun",
+    "recovery over",
+    "server replaced",
+    "slow server: work waits",
+    "worked off at once",
+    # Messages
+    "cut",
+    "lost",
+    "duplicated",
+    "reset",
+    "lost with the connection",
+    "passed a narrow link",
+    "dropped from a full queue",
+    "corrupted, refused by the decoder",
+    "corrupted, refused by the connection",
+    "corrupted, never complete",
+)

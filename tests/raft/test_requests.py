@@ -1,0 +1,122 @@
+"""Bug 46, a client waits for ever: whatever becomes of a request, the server answers it."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from raft.clock import VirtualClock
+from raft.core.events import CoreEvent
+from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
+from raft.core.ready import Refusal
+from raft.core.rules import Rules
+from raft.frames import (
+    ClientReply,
+    ClientRequest,
+    Declined,
+    NotLeader,
+    OutcomeUnknown,
+    Propose,
+    Reply,
+    TransferLeadership,
+)
+from raft.requests import Requests
+from raft.testing.network import Network
+from raft.testing.tally import Tally
+from raft.transport import Connection
+from raft.wire import decode
+from tests.core.scenes import cluster, elect, heartbeat, isolate, lead
+
+
+class Client:
+    """A client of S1, from its connection to what it was answered."""
+
+    def __init__(self, network: Network) -> None:
+        self.replies: list[Reply] = []
+        self.network = network
+        self.requests = Requests(
+            network.core(1),
+            Tally(),
+            VirtualClock(),
+            take_snapshot=lambda: None,
+            go_on=lambda: None,
+        )
+
+    def send(self, frame: bytes) -> None:
+        reply = decode(frame)
+        assert isinstance(reply, ClientReply)
+        self.replies.append(reply.body)
+
+    def ask(self, body: Propose | TransferLeadership) -> None:
+        self.network.take_trace()
+        self.requests.begin(cast(Connection, self), ClientRequest(1, body))
+        assert self.replies == []
+
+    def settle(self) -> None:
+        """Let the server answer what has been decided since."""
+        happened = [h.what for h in self.network.take_trace() if h.server == 1]
+        self.requests.settle([what for what in happened if isinstance(what, CoreEvent)])
+
+
+def led_by_s1() -> tuple[Network, Client]:
+    network = cluster(Rules(), [], [], [])
+    lead(network, 1, 2, 3)
+    return network, Client(network)
+
+
+def overtaken() -> tuple[Network, Client]:
+    """S1 has appended a command that it alone has; S2 leads and has committed others."""
+    network, client = led_by_s1()
+    isolate(network, 1)
+    client.ask(Propose(b"x"))
+    network.fire(1)
+    network.settle()
+    lead(network, 2, 3)
+    client.settle()
+    assert client.replies == []
+    return network, client
+
+
+def test_bug_46_who_proposed_what_was_truncated_is_told() -> None:
+    network, client = overtaken()
+    network.cut.clear()
+    heartbeat(network, 2)
+    heartbeat(network, 2)
+    client.settle()
+    (reply,) = client.replies
+    assert isinstance(reply, OutcomeUnknown)
+    assert "took its place" in reply.detail
+
+
+def test_bug_46_who_proposed_what_a_snapshot_skipped_is_told() -> None:
+    network, client = overtaken()
+    network.compact(2)
+    network.cut.clear()
+    for _ in range(3):
+        heartbeat(network, 2)
+    client.settle()
+    (reply,) = client.replies
+    assert isinstance(reply, OutcomeUnknown)
+    assert "snapshot stands for it" in reply.detail
+
+
+def test_bug_46_who_proposed_what_was_replaced_at_its_index_is_told() -> None:
+    network, client = led_by_s1()
+    client.ask(Propose(b"x"))
+    core = network.core(1)
+    other = Entry(Term(core.term + 1), EntryKind.COMMAND, b"y")
+    client.requests.applied(Index(core.log.last_index), [other], [b"1"])
+    (reply,) = client.replies
+    assert isinstance(reply, NotLeader)
+
+
+def test_bug_46_who_asked_for_a_transfer_that_anothers_election_ended_is_told() -> None:
+    network, client = led_by_s1()
+    client.ask(TransferLeadership(ServerId(2)))
+    isolate(network, 2)
+    elect(network, 3, 1)
+    heartbeat(network, 3)
+    client.settle()
+    (reply,) = client.replies
+    assert isinstance(reply, Declined)
+    assert reply.reason is Refusal.GIVEN_UP
+    assert reply.detail == "S2 did not take over but S3 was elected"
