@@ -162,9 +162,11 @@ async def seat(
     members: tuple[int, ...] = (1,),
     rules: Rules | None = None,
     entries: tuple[Entry, ...] = (),
+    heartbeat_interval: float = 0.050,
 ) -> AsyncIterator[Seat]:
+    ids = tuple(map(ServerId, members))
     config = ServerConfig(
-        core=Config(ServerId(1), tuple(map(ServerId, members))),
+        core=Config(ServerId(1), ids, heartbeat_interval=heartbeat_interval),
         cluster=CLUSTER,
         secret=SECRET,
         listen="127.0.0.1:0",
@@ -188,6 +190,14 @@ async def seat(
 def is_leader(event: ObservedEvent) -> bool:
     state_says = isinstance(event, ServerState) and event.role is Role.LEADER
     return state_says or (isinstance(event, RoleChanged) and event.role is Role.LEADER)
+
+
+@pytest.mark.parametrize(("interval", "told"), [(0.050, False), (0.140, True)])
+async def test_heartbeats_that_are_too_rare_are_logged(
+    interval: float, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with seat(heartbeat_interval=interval):
+        assert ("heartbeats every 140 ms are too rare" in caplog.text) is told
 
 
 async def test_a_server_alone_elects_itself_and_serves() -> None:
