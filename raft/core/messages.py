@@ -223,6 +223,11 @@ class InstallSnapshot:
     round: int = 0
     configuration_index: Index = Index(0)
 
+    @property
+    def asks(self) -> bool:
+        """It carries nothing of the snapshot, and asks where to go on: a piece is on its way."""
+        return self.size > 0 and not self.data
+
 
 @value
 class InstallSnapshotReply:

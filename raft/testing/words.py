@@ -242,7 +242,7 @@ def _content(message: Message) -> str:
         case TimeoutNow():
             return "start an election now"
         case InstallSnapshot(last_index=index, last_term=term, offset=offset, size=size):
-            if size and not message.data:
+            if message.asks:
                 return f"snapshot up to {index}/{term}, where to go on?"
             end = offset + len(message.data)
             return f"snapshot up to {index}/{term}, bytes {offset} to {end} of {size}"

@@ -302,9 +302,8 @@ def _content(message: Message) -> str:
         case AppendEntriesReply(outcome=outcome):
             return _append_answer(outcome)
         case InstallSnapshot(last_index=index, offset=offset, data=data, size=size):
-            piece = f"bytes {offset} to {offset + len(data)} of {size}"
-            if size and not data:
-                piece = "where to go on?"
+            bytes_ = f"bytes {offset} to {offset + len(data)} of {size}"
+            piece = "where to go on?" if message.asks else bytes_
             return f"all up to {index}/{message.last_term}, {piece}"
         case InstallSnapshotReply(last_index=index, installed=True):
             return f"has all up to {index}"

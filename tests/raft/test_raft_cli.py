@@ -178,7 +178,7 @@ async def test_servers_that_are_too_far_from_each_other_say_so(tmp_path: Path) -
         def logs() -> list[str]:
             return [cluster.log(server) for server in cluster.addresses]
 
-        await eventually(is_told, "a warning")
+        assert await eventually(is_told, "a warning")
 
 
 async def test_a_torn_write_is_dropped_at_the_next_start(cluster: RealCluster) -> None:

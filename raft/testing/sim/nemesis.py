@@ -588,13 +588,9 @@ class Nemesis:
     def _campaign(self, fault: Fault, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
             # A server that campaigns although it hears its leader breaks the leader's lease.
-            breaks = self._world.scenario.leases and node.is_patient
-            if (
-                node.running
-                and not breaks
-                and node.core is not None
-                and node.core.campaign(node.now)
-            ):
+            if node.core is None or (self._world.scenario.leases and node.is_patient):
+                continue
+            if node.running and node.core.campaign(node.now):
                 self._happens(fault)
                 node.turn()
 
