@@ -79,6 +79,13 @@ def test_a_server_that_was_stopped_may_install_two_snapshots_in_one_turn() -> No
     check(Order(seconds=LONG, keep=(*faults, *more), until=12.538), 4308, 1)
 
 
+def test_a_transfer_may_be_given_up_in_the_turn_that_hands_over() -> None:
+    """By a server that was stopped: its log had grown by when the message left."""
+    faults = (498, 247, 599, 317, 534, 214, 282, 520, 408, 382, 499, 419)
+    more = (236, 114, 356, 522, 370, 290, 466, 368, 463, 416, 101)
+    check(Order(seconds=LONG, keep=(*faults, *more), until=10.711, operations=108), 12867, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, 20_000, BLOCK))
 def test_twenty_thousand_long_seeds(first: int) -> None:

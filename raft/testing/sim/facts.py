@@ -74,6 +74,8 @@ class Facts:
     """When it was asked for a vote last, it had another leader."""
     sent_back: Counter[tuple[ServerId, Term]] = field(default_factory=Counter)
     """How often a follower sent it back in a term that it led."""
+    transfer_ended_at: Index | None = None
+    """Where its log ended when it gave up to hand over leadership; None while it does so."""
 
     @property
     def configuration(self) -> Configuration:

@@ -502,9 +502,13 @@ class Invariants:
             )
 
     def _handed_over(self, facts: Facts, message: TimeoutNow) -> None:
-        """Check that who is told to take over has the whole log (thesis §3.10) (30)."""
-        target = self.facts[message.dst]
-        index = len(facts.chain) - 1
+        """Check that who is told to take over has the whole log (thesis §3.10) (30).
+
+        A turn's messages leave at its end. If the leader gave the transfer up meanwhile, its log
+        was whole as it was then: nothing is appended before.
+        """
+        target, ended_at = self.facts[message.dst], facts.transfer_ended_at
+        index = len(facts.chain) - 1 if ended_at is None else ended_at
         newer = target.hard_state.term > facts.term
         has_all = index < len(target.durable) and target.durable[index] == facts.chain[index]
         if facts.role is Role.LEADER and not newer and not has_all:
@@ -632,7 +636,10 @@ class Invariants:
             )
 
     def _transfer_changed(self, facts: Facts, core: Core, event: TransferChanged) -> None:
-        if event.target is not None:
+        if event.target is None:
+            facts.transfer_ended_at = Index(len(facts.chain) - 1)
+        else:
+            facts.transfer_ended_at = None
             self.coverage["transfer begun"] += 1
 
     # --- Disks ---------------------------------------------------------------------------------
