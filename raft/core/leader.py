@@ -55,6 +55,7 @@ class Leadership:
         self._asked_to_elect = False
         self._reads = ReadQueue()
         self._round = 0
+        self._confirmed_round = 0
         self._rounds_sent_at: dict[int, float] = {}
         self._lease_end = float("-inf")
         self._broadcast_due = True
@@ -163,7 +164,8 @@ class Leadership:
         progress.heard_at = now
         if reply.round > progress.round:
             progress.round, progress.patience = reply.round, reply.patience
-            self._confirm_round(now)
+            if reply.round > self._confirmed_round:
+                self._confirm_round(now)
         return progress
 
     def _acknowledge(self, follower: ServerId, progress: Progress, match_index: Index) -> None:
@@ -245,25 +247,30 @@ class Leadership:
         What is out already is not sent again with it: on a slow link copies would queue up before
         all that is new. The answer to the broadcast tells whether it was lost.
         """
-        must_send = broadcast
-        while not self._needs_snapshot(progress) and (
-            must_send or progress.may_append(self._state.log.last_index)
-        ):
-            must_send = False
-            self._send_append(peer, progress)
-        if self._needs_snapshot(progress):
-            self._send_piece(peer, progress, must_send=must_send)
+        last_index = self._state.log.last_index
+        if progress.transfer is not None or progress.next_index <= self._state.log.prev_index:
+            self._send_piece(peer, progress, must_send=broadcast)
+        elif progress.may_append(last_index):
+            while progress.may_append(last_index):
+                self._send_batch(peer, progress)
+        elif broadcast:
+            self._send_append(peer, progress, ())
 
-    def _needs_snapshot(self, progress: Progress) -> bool:
-        return progress.transfer is not None or progress.next_index <= self._state.log.prev_index
+    def _send_batch(self, peer: ServerId, progress: Progress) -> None:
+        state = self._state
+        entries, size = state.log.batch(progress.next_index, state.config.max_append_bytes)
+        self._send_append(peer, progress, entries)
+        before = (progress.next_index, progress.match_index)
+        progress.sent(Index(progress.next_index + len(entries) - 1), size)
+        self._tell_progress(peer, progress, before)
 
-    def _send_append(self, peer: ServerId, progress: Progress) -> None:
+    def _send_append(self, peer: ServerId, progress: Progress, entries: tuple[Entry, ...]) -> None:
+        """Send AppendEntries with these entries from nextIndex on; without any: a heartbeat."""
         state = self._state
         prev_index = Index(progress.next_index - 1)
         prev_term = state.log.term_at(prev_index)
         if prev_term is None:
             raise state.violation(f"nextIndex {progress.next_index} of S{peer} is past the log")
-        entries, size = self._batch(progress)
         state.send(
             AppendEntries(
                 state.me,
@@ -276,16 +283,6 @@ class Leadership:
                 self._round,
             )
         )
-        if entries:
-            before = (progress.next_index, progress.match_index)
-            progress.sent(Index(prev_index + len(entries)), size)
-            self._tell_progress(peer, progress, before)
-
-    def _batch(self, progress: Progress) -> tuple[tuple[Entry, ...], int]:
-        log = self._state.log
-        if not progress.may_append(log.last_index):
-            return (), 0
-        return log.batch(progress.next_index, self._state.config.max_append_bytes)
 
     def _send_piece(self, peer: ServerId, progress: Progress, *, must_send: bool) -> None:
         """Send the next piece of a snapshot (§7): one at a time, so that it crowds nothing out.
@@ -347,6 +344,7 @@ class Leadership:
         rounds = {peer: progress.round for peer, progress in self.progress.items()}
         rounds[state.me] = self._round
         confirmed = state.rules.confirmed_round(state.configuration, rounds)
+        self._confirmed_round = confirmed
         for read in self._reads.take_confirmed(confirmed):
             self._answer_read(read)
         if any(round_ <= confirmed for round_ in self._rounds_sent_at):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from random import Random
 from typing import Any
 
-from raft.core.messages import Message, ServerId
+from raft.core.messages import AppendEntries, Message, ServerId
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.facts import Violation
 from raft.testing.sim.scenario import Scenario
 from raft.transport.link import BACKOFF_MAX, BACKOFF_MIN
-from raft.wire import DecodeError, FrameSplitter, decode, encode
+from raft.wire import Copies, DecodeError, FrameSplitter, decode, encode
 
 Schedule = Callable[[float, Callable[[Any], None], Any], None]
 
@@ -30,22 +31,6 @@ other as they never do on a connection, makes some ten thousand.
 
 class Link:
     """One direction between two servers. Counts of faults in force, so that they may overlap."""
-
-    __slots__ = (
-        "broken",
-        "corrupt",
-        "cuts",
-        "delays",
-        "duplicate",
-        "fate",
-        "held",
-        "loss",
-        "queue",
-        "rate",
-        "resets",
-        "slow",
-        "stalls",
-    )
 
     def __init__(self, chance: Chance, src: ServerId, dst: ServerId) -> None:
         self.cuts = 0
@@ -67,8 +52,20 @@ class Link:
         """How often the connection was lost, with all that was under way."""
         self.broken = False
         """It was lost and is not opened again yet; that counts as a cut."""
-        self.delays: Random = chance.stream("delay", src, dst)
-        self.fate: Random = chance.stream("fate", src, dst)
+        self._chance = chance
+        self._ends = src, dst
+
+    # A stream takes as long to make as half an event, and many links are never used.
+
+    @cached_property
+    def delays(self) -> Random:
+        """How long each message is under way."""
+        return self._chance.stream("delay", *self._ends)
+
+    @cached_property
+    def fate(self) -> Random:
+        """What becomes of each message while a fault is in force."""
+        return self._chance.stream("fate", *self._ends)
 
 
 class Network:
@@ -91,6 +88,7 @@ class Network:
         self._delay = scenario.delay
         self._jitter = scenario.jitter
         self._codec = scenario.codec
+        self._copies = defaultdict[ServerId, Copies](Copies)
         self._schedule = schedule
         self._deliver = deliver
 
@@ -104,7 +102,7 @@ class Network:
             self.counts["lost"] += 1
             return
         if self._codec:
-            message = as_sent(message)
+            message = self._as_sent(message)
         if link.corrupt and link.fate.random() < link.corrupt:
             self._corrupt(link, message)
             return
@@ -126,24 +124,10 @@ class Network:
         self.flying += 1
         if self.flying > MOST_FLYING:
             raise Violation("L4 bounded queues", f"{self.flying} messages under way: {message}")
-        if link.resets:
-            self._schedule(delay, self._arrive_on, (link, link.resets, message))
-        else:
-            self._schedule(delay, self._arrive, message)
+        self._schedule(delay, self._arrive, (link, link.resets, message))
 
-    def _arrive(self, message: Message) -> None:
-        self.flying -= 1
-        link = self.links[message.src, message.dst]
-        # What is under way when a link is cut, or its connection lost, is lost with it.
-        if link.cuts:
-            self.counts["cut"] += 1
-        elif link.resets:
-            self.counts["lost with the connection"] += 1
-        else:
-            self._deliver(message)
-
-    def _arrive_on(self, what: tuple[Link, int, Message]) -> None:
-        """Let a message arrive if the connection that it left on is still there."""
+    def _arrive(self, what: tuple[Link, int, Message]) -> None:
+        """Let a message arrive, unless the link is cut or the connection that it left on lost."""
         self.flying -= 1
         link, connection, message = what
         if link.cuts:
@@ -246,9 +230,11 @@ class Network:
             self.counts[f"corrupted, {what}"] += 1
         self.reset(link)
 
-
-def as_sent(message: Message) -> Message:
-    """Return a message as it comes out of its encoding."""
-    decoded = decode(encode(message))
-    assert isinstance(decoded, Message)
-    return decoded
+    def _as_sent(self, message: Message) -> Message:
+        """Return a message as it comes out of its encoding, done as by ``raft.links``."""
+        if type(message) is AppendEntries:
+            decoded = decode(self._copies[message.src].encode(message))
+        else:
+            decoded = decode(encode(message))
+        assert isinstance(decoded, Message)
+        return decoded

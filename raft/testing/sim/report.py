@@ -86,7 +86,7 @@ class Summary:
 
 def trace_line(trace: int) -> str:
     """Return the line by which two runs are compared: equal runs have equal ones."""
-    return f"trace: {trace:016x}"
+    return f"trace: {trace & _MASK:016x}"
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -33,7 +33,6 @@ from raft.testing.sim.operator_mutants import OPERATOR_MUTANTS
 from raft.testing.sim.scenario import Scenario
 from raft.testing.store_mutants import STORE_MUTANTS
 
-_MASK = (1 << 64) - 1
 _KINDS = {kind: number for number, kind in enumerate(Message.__args__, 1)}
 
 _Answer = tuple[Operation, bool, bytes, Index, ServerId | None]
@@ -115,8 +114,8 @@ class World:
     def _note(self, kind: int, server: int, detail: int) -> None:
         """Count an event, and let the trace stand for it too."""
         self.events += 1
-        mixed = (self.trace ^ hash(self.now) ^ (kind << 40) ^ (server << 32) ^ detail) & _MASK
-        self.trace = mixed * 0x9E3779B97F4A7C15 & _MASK ^ mixed >> 29
+        # Of numbers alone: what a hash of them is does not depend on the process.
+        self.trace = hash((self.trace, self.now, kind, server, detail))
 
     # --- What happens --------------------------------------------------------------------------
 
