@@ -116,6 +116,8 @@ class _Call:
         self.connection.close("the caller gave up")
 
     def _answer(self, frame: Frame) -> None:
+        if self._done.cancelled():
+            return  # The caller gives up in this very turn of the loop.
         connection = self.connection
         try:
             proof = self._handshake.receive(frame, connection.subject)

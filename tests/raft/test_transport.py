@@ -507,6 +507,26 @@ class TestCalling:
         await stranger.news.until(lambda: stranger.left)
         assert task.cancelled()
 
+    async def test_an_answer_in_the_turn_in_which_the_caller_gives_up(self, stranger, monkeypatch):
+        loop = asyncio.get_running_loop()
+        reported = []
+        loop.set_exception_handler(lambda loop, context: reported.append(context))
+        stranger.answer = encode(Refused(RefusalReason.BUSY, "too late"))
+        answer = stranger.data_received
+
+        def answer_and_let_give_up(end, data):
+            # The loop's next turn begins with what is called soon, and then reads the answer.
+            answer(end, data)
+            loop.call_soon(task.cancel)
+
+        monkeypatch.setattr(stranger, "data_received", answer_and_let_give_up)
+        task = asyncio.create_task(
+            connect(stranger.address, identity(), Caller.CLIENT, 1, print, print)
+        )
+        await stranger.news.until(lambda: stranger.left)
+        assert task.cancelled()
+        assert reported == []
+
 
 class TestAddresses:
     @pytest.mark.parametrize(
