@@ -87,12 +87,26 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is() -> None:
 # --- Mutants -------------------------------------------------------------------------------------
 
 
-def test_the_table_of_mutants_names_all_of_them_as_they_describe_themselves() -> None:
+def rows() -> list[tuple[str, ...]]:
+    """The README's table: mutant, what it breaks, what catches it, and the seed."""
     table = README.partition("\n".join(MUTANTS_HEAD) + "\n")[2].partition("\n\n")[0]
-    rows = [row.strip("| ").split(" | ") for row in table.splitlines()]
+    return [tuple(row.strip("| ").split(" | ")) for row in table.splitlines()]
+
+
+def test_the_table_of_mutants_names_all_of_them_as_they_describe_themselves() -> None:
     described = {name: command.what_it_breaks(mutant) for name, mutant in ALL_MUTANTS.items()}
-    assert {name: what for name, what, _, _ in rows} == described
-    assert all(0 < int(seeds) <= MUTANT_SEEDS for *_, seeds in rows)
+    assert {name: what for name, what, _, _ in rows()} == described
+    assert all(0 < int(seed) <= MUTANT_SEEDS for *_, seed in rows())
+
+
+@pytest.mark.parametrize(("mutant", "_", "invariant", "seed"), rows())
+def test_a_broken_rule_is_caught_by_the_seed_of_the_table(
+    mutant: str, _: str, invariant: str, seed: str
+) -> None:
+    """Once simulated clusters live other lives, `raft sim --mutants` writes the table anew."""
+    outcome = Order(mutant=mutant).run(int(seed))
+    assert outcome.failure is not None, "nothing is wrong with it"
+    assert command.caught_by(outcome) == (invariant, seed)
 
 
 def test_a_mutant_that_nothing_catches_is_named_and_is_exit_status_1(

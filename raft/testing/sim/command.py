@@ -132,7 +132,7 @@ def _mutants(options: argparse.Namespace) -> int:
             return _tell_what_is_missing(result)
         caught, after = "nothing", f"not in {MUTANT_SEEDS:,}"
         if result.summary.failures:
-            caught, after = _caught(result.summary.failures[0])
+            caught, after = caught_by(result.summary.failures[0])
         else:
             escaped.append(name)
         print(f"| {name} | {what_it_breaks(mutant)} | {caught} | {after} |", flush=True)
@@ -147,7 +147,7 @@ def what_it_breaks(mutant: type) -> str:
     return (mutant.__doc__ or "").partition("\n")[0]
 
 
-def _caught(first: Outcome) -> tuple[str, str]:
+def caught_by(first: Outcome) -> tuple[str, str]:
     """Return what catches a mutant, and the first seed that shows it."""
     assert first.failure is not None
     invariant = first.failure.invariant
