@@ -150,3 +150,10 @@ def test_a_story_has_what_clients_asked_and_were_answered_and_the_run_stays_the_
     assert re.search(r"S\d → client \d  read k\d+.*: (\d+|nothing), up to entry \d+", lines)
     done = r"Performed\(.*\), by" if sessions else "done by"
     assert re.search(rf"S\d → client \d  write k\d+=\d+: {done} entry \d+", lines)
+
+
+def test_a_story_has_who_gives_up() -> None:
+    told: list[str] = []
+    run(planned(scenario(22)), None, lambda now, server, what: told.append(str(what)))
+    gives_up = re.compile(r"client \d has no answer and gives up: (read|write) k\d+.*")
+    assert any(map(gives_up.fullmatch, told))

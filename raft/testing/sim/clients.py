@@ -18,7 +18,7 @@ from raft.machine.sessions import (
 )
 from raft.testing.sim.chance import Chance
 from raft.testing.sim.invariants import Invariants
-from raft.testing.sim.node import Node
+from raft.testing.sim.node import Node, Watch
 from raft.testing.sim.operations import Operation
 from raft.testing.sim.scenario import Scenario
 
@@ -40,6 +40,7 @@ class Service(Protocol):
     chance: Chance
     invariants: Invariants
     nodes: dict[ServerId, Node]
+    watch: Watch | None
 
     def request_at(self, delay: float, node: Node, operation: Operation) -> None:
         """Let a request arrive at a server after ``delay``."""
@@ -98,6 +99,9 @@ class Client:
 
     def _give_up(self) -> None:
         """Never learn what became of it: with a new session the old one's retries are over."""
+        if self.current is not None and self._world.watch is not None:
+            line = f"client {self.number} has no answer and gives up: {self.current.wish}"
+            self._world.watch(self._world.now, ServerId(0), line)
         self.current = None
         self._numbering = None
 
