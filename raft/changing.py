@@ -7,7 +7,8 @@ a change is asked for only if the members are still those that were looked at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from raft.core.membership import Change
@@ -15,8 +16,8 @@ from raft.core.messages import ServerId
 from raft.errors import (
     ConfigurationMovedError,
     LaggingError,
-    NoLeaderError,
     OutcomeUnknownError,
+    RaftError,
 )
 from raft.frames import Members
 
@@ -31,6 +32,10 @@ ROUND_SECONDS = 0.3
 Changes = tuple[Change, ...]
 Plan = Callable[[Members], Changes]
 """What is missing, with these members. It raises a RaftError if that cannot be reached."""
+
+
+_LOOKS_AGAIN = ConfigurationMovedError, OutcomeUnknownError
+"""What does not end a change: the members tell what became of it."""
 
 
 class Deadline:
@@ -58,14 +63,10 @@ async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASY
             changes = plan(members)
             if changes:
                 members = await raft.change_membership(changes, deadline.left, members.index)
-        except NoLeaderError as error:
-            if not asked:
-                raise
-            raise OutcomeUnknownError(f"the change may have been made; then: {error}") from None
-        except (ConfigurationMovedError, OutcomeUnknownError) as error:
+        except RaftError as error:
             asked = asked or isinstance(error, OutcomeUnknownError)
-            if not deadline.left:
-                raise
+            if not (isinstance(error, _LOOKS_AGAIN) and deadline.left):
+                raise _unsure(error) if asked else error from None
         else:
             if members.committed and not plan(members):
                 return members
@@ -73,6 +74,24 @@ async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASY
             if not deadline.left:
                 raise OutcomeUnknownError(f"the change is not committed after {deadline}")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _unsure(error: RaftError) -> OutcomeUnknownError:
+    """Return what an error means once the change was asked for, and got no answer."""
+    if isinstance(error, OutcomeUnknownError):
+        return error
+    return OutcomeUnknownError(f"the change may have been made; then: {error}")
+
+
+@contextmanager
+def added_as_learner(server: ServerId) -> Iterator[None]:
+    """Whatever fails from now on, something was done: say so. Raises LaggingError."""
+    try:
+        yield
+    except (LaggingError, OutcomeUnknownError):
+        raise
+    except RaftError as error:
+        raise LaggingError(f"server {server} was added as a learner; then: {error}") from None
 
 
 async def wait_until_caught_up(raft: Raft, server: ServerId, deadline: Deadline) -> None:
@@ -83,15 +102,6 @@ async def wait_until_caught_up(raft: Raft, server: ServerId, deadline: Deadline)
     the network is, one that has all of it at the first look: that takes the leader as long as
     an answer of the others.
     """
-    try:
-        await _rounds(raft, server, deadline)
-    except NoLeaderError as error:
-        raise LaggingError(
-            f"server {server} is a learner, and nobody says any more how much it has: {error}"
-        ) from None
-
-
-async def _rounds(raft: Raft, server: ServerId, deadline: Deadline) -> None:
     while True:
         begun, goal = deadline.left, (await raft.members(deadline.left)).last_index
         looks = 1

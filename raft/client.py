@@ -10,7 +10,14 @@ from typing import TypeVar
 
 from raft.asking import Asker, Limit
 from raft.certificate import Certificate
-from raft.changing import LOOK_SECONDS, Changes, Deadline, reach, wait_until_caught_up
+from raft.changing import (
+    LOOK_SECONDS,
+    Changes,
+    Deadline,
+    added_as_learner,
+    reach,
+    wait_until_caught_up,
+)
 from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
 from raft.core.messages import Index, ServerId
 from raft.core.ready import Refusal
@@ -337,13 +344,15 @@ class Raft:
         """Add a server: as a learner, until it has caught up, and then as a voter.
 
         A voter with an empty log would hold up the cluster (thesis §4.2.1). Raises LaggingError
-        if it did not catch up in time; it is a learner then.
+        if it did not catch up in time, or could not be promoted; it is a learner then.
         """
         deadline = Deadline(timeout)
-        if server not in (await self.members(deadline.left)).voters:
-            await self.add_learner(server, address, deadline.left)
+        if server in (await self.members(deadline.left)).voters:
+            return await self.promote(server, deadline.left)
+        await self.add_learner(server, address, deadline.left)
+        with added_as_learner(server):
             await wait_until_caught_up(self, server, deadline)
-        return await self.promote(server, deadline.left)
+            return await self.promote(server, deadline.left)
 
     async def promote(
         self,

@@ -249,6 +249,62 @@ async def test_a_change_that_nobody_tells_of_is_unknown() -> None:
             await raft.add_learner(THREE, "127.0.0.1:1", timeout=0.3)
 
 
+REFUSALS = (
+    *(Refusal.CHANGE_IN_PROGRESS, Refusal.CONFIGURATION_MOVED, Refusal.NO_COMMIT_YET),
+    *(Refusal.BUSY, Refusal.TRANSFERRING, Refusal.IMPOSSIBLE),
+)
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+async def test_a_change_that_is_refused_when_it_is_asked_for_again_is_unknown(
+    reason: Refusal,
+) -> None:
+    """What is in progress may be the very change that got no answer before."""
+    asked = 0
+
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        nonlocal asked
+        if isinstance(request.body, MembersQuery):
+            return members(4)
+        asked += 1
+        if asked > 1:
+            return Declined(reason, "why")
+        connection.close("crashed")
+        return None
+
+    async with cluster(Scripted(ONE, script)) as raft:
+        with pytest.raises(OutcomeUnknownError, match="the change may have been made; then: "):
+            await raft.remove(TWO, timeout=0.3)
+    assert asked > 1
+
+
+@pytest.mark.parametrize("then", [silent, says(Declined(Refusal.IMPOSSIBLE, "no member"))])
+async def test_a_learner_that_is_not_promoted_is_one_all_the_same(then: Script) -> None:
+    progress = (FollowerProgress(THREE, Index(10), Index(9)),)
+    learner = dataclasses.replace(members(4), learners=(THREE,), progress=progress)
+
+    def script(request: ClientRequest, connection: Connection) -> Reply:
+        if len(one.requests) == 4:
+            one.script = then
+        return learner
+
+    one = Scripted(ONE, script)
+    async with cluster(one) as raft:
+        with pytest.raises(LaggingError, match="server 3 was added as a learner; then: "):
+            await raft.add(THREE, "127.0.0.1:1", timeout=0.5)
+
+
+async def test_nothing_was_done_for_a_voter_of_which_nobody_tells() -> None:
+    def script(request: ClientRequest, connection: Connection) -> Reply:
+        one.script = silent
+        return members(4)
+
+    one = Scripted(ONE, script)
+    async with cluster(one) as raft:
+        with pytest.raises(NoLeaderError):
+            await raft.add(TWO, "127.0.0.1:1", timeout=0.3)
+
+
 async def test_a_learner_that_nobody_tells_of_is_one_all_the_same() -> None:
     progress = (FollowerProgress(THREE, Index(3), Index(2)),)
     lagging = dataclasses.replace(members(4), learners=(THREE,), progress=progress)
@@ -260,7 +316,7 @@ async def test_a_learner_that_nobody_tells_of_is_one_all_the_same() -> None:
 
     one = Scripted(ONE, script)
     async with cluster(one) as raft:
-        with pytest.raises(LaggingError, match="server 3 is a learner, and nobody says any more"):
+        with pytest.raises(LaggingError, match="server 3 was added as a learner; then: no leader"):
             await raft.add(THREE, "127.0.0.1:1", timeout=0.5)
 
 
