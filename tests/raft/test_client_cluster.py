@@ -273,7 +273,7 @@ async def test_a_change_that_is_refused_when_it_is_asked_for_again_is_unknown(
         return None
 
     async with cluster(Scripted(ONE, script)) as raft:
-        with pytest.raises(OutcomeUnknownError, match="the change may have been made; then: "):
+        with pytest.raises(OutcomeUnknownError):
             await raft.remove(TWO, timeout=0.3)
     assert asked > 1
 
