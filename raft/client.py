@@ -146,6 +146,20 @@ class Raft:
         assert isinstance(reply, answer)
         return reply
 
+    async def _ask_server(
+        self,
+        answer: type[Answer],
+        request: Request,
+        timeout: Limit,  # noqa: ASYNC109
+        server: ServerId | None,
+    ) -> Answer:
+        """Ask a server, or the leader, for what any server can do."""
+        if server is not None:
+            return await self._ask(answer, request, timeout, server)
+        reply = await self._asker.ask_leader(request, timeout)
+        assert isinstance(reply, answer)
+        return reply
+
     # --- The state machine -----------------------------------------------------------------------
 
     async def propose(
@@ -193,9 +207,7 @@ class Raft:
 
         Raises UnreachableError or RefusedError, and NoLeaderError if no ``server`` was given.
         """
-        if server is None:
-            server = await self._find_leader(timeout)
-        return await self._ask(Status, StatusQuery(), timeout, server)
+        return await self._ask_server(Status, StatusQuery(), timeout, server)
 
     async def wait(
         self,
@@ -239,7 +251,9 @@ class Raft:
 
     async def _observed(self, server: ServerId | None) -> AsyncIterator[Event]:
         if server is None:
-            server = await self._find_leader(5.0)
+            await self.members()
+            server = self._asker.leader
+            assert server is not None
         connection, events = await observe(server, self._asker.address(server), self._identity)
         try:
             async for event in events:
@@ -263,21 +277,13 @@ class Raft:
     async def snapshot(
         self,
         server: ServerId | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109
+        timeout: Limit = 30.0,  # noqa: ASYNC109
     ) -> Index:
         """Let a server, or the leader, take a snapshot; return the entry it stands for.
 
         What lies before is no longer in that server's log (§7).
         """
-        if server is None:
-            server = await self._find_leader(timeout)
-        return (await self._ask(SnapshotTaken, TakeSnapshot(), timeout, server)).index
-
-    async def _find_leader(self, timeout: Limit) -> ServerId:  # noqa: ASYNC109
-        await self.members(timeout)
-        leader = self._asker.leader
-        assert leader is not None
-        return leader
+        return (await self._ask_server(SnapshotTaken, TakeSnapshot(), timeout, server)).index
 
     async def forget_leader(
         self,

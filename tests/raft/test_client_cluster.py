@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
 
-from raft import changing
+from raft import Raft, changing
 from raft.core.membership import AddLearner, AddVoter, Remove
 from raft.core.messages import Index, ServerId
 from raft.core.ready import Refusal
@@ -387,6 +388,37 @@ async def test_requests_go_where_they_are_sent() -> None:
         assert await raft.transfer_leadership() == TWO
         assert await raft.transfer_leadership(THREE) == THREE
     assert one.bodies == [MembersQuery()]
+
+
+async def test_the_leader_is_found_and_asked_within_one_limit() -> None:
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        match request.body:
+            case MembersQuery():
+                return members()
+            case TakeSnapshot():
+                return SnapshotTaken(Index(5))
+        return status(ONE)
+
+    async with cluster(Scripted(ONE, script)) as raft:
+        assert await raft.status(timeout=asyncio.timeout(5)) == status(ONE)
+        assert await raft.snapshot(timeout=asyncio.timeout(5)) == 5
+
+
+async def test_a_caller_may_end_the_wait_for_the_leader_that_was_found() -> None:
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        return members() if isinstance(request.body, MembersQuery) else None
+
+    one = Scripted(ONE, script)
+    outcomes = ((Raft.status, NoLeaderError), (Raft.snapshot, OutcomeUnknownError))
+    async with cluster(one) as raft:
+        for ask, outcome in outcomes:
+            one.requests.clear()
+            limit = asyncio.timeout(None)
+            asking = asyncio.create_task(ask(raft, None, limit))
+            await until(lambda: len(one.requests) == 2)
+            limit.reschedule(asyncio.get_running_loop().time())
+            with pytest.raises(outcome, match=r"server 1.*no answer in time"):
+                await asking
 
 
 async def test_a_transfer_without_an_answer_is_unknown() -> None:
