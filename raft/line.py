@@ -52,6 +52,8 @@ class Line:
         self._heard = heard
         self._opening: asyncio.Task[Call] | None = None
         self._call: Call | None = None
+        self._leaving: set[Call] = set()
+        """Connections that are no longer used, but by what waits on them."""
         self._closed = False
 
     @property
@@ -75,7 +77,7 @@ class Line:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Call:
-        call = Call(self._server, self._heard)
+        call = Call(self._server, self._heard, self._leaving.discard)
         try:
             await call.connect(self._address, self._identity)
         except (HandshakeError, OSError) as error:
@@ -95,17 +97,19 @@ class Line:
 
     def renew(self) -> None:
         """Use a new connection from now on. What waits on the old one goes on waiting."""
-        if self._call is not None:
-            self._call.close_when_idle()
-            self._call = None
+        if (call := self.ready) is not None:
+            self._leaving.add(call)
+            call.close_when_idle()
+        self._call = None
 
     def close(self) -> None:
         """End it for good, and every request on it."""
         self._closed = True
         if self._opening is not None:
             self._opening.cancel()
-        if self._call is not None:
-            self._call.close()
+        for call in (self._call, *self._leaving):
+            if call is not None:
+                call.close()
 
 
 def unreachable(
@@ -125,8 +129,9 @@ class Call:
     requests share one timer.
     """
 
-    def __init__(self, server: ServerId, heard: Heard) -> None:
+    def __init__(self, server: ServerId, heard: Heard, gone: Callable[[Call], None]) -> None:
         self.lost = False
+        self._gone = gone
         self._server = server
         self._heard = heard
         self._connection: Connection | None = None
@@ -267,3 +272,4 @@ class Call:
         self._set_alarm(math.inf)
         for number in self._waiting:
             self._end(number, LostError(reason))
+        self._gone(self)

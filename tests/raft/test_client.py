@@ -488,3 +488,16 @@ async def test_closing_ends_what_is_under_way(mute: str) -> None:
             await query
         with pytest.raises(RaftError, match="the client was closed"):
             await connecting
+
+
+async def test_closing_ends_what_waits_on_a_connection_that_was_given_up(impatient: None) -> None:
+    one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"two")))
+    async with cluster(one, two) as raft:
+        command = asyncio.create_task(raft.propose(b"c", timeout=None))
+        await asyncio.wait_for(one.asked.wait(), 5)
+        assert await raft.read(b"q") == b"two"
+        assert not command.done()
+        raft.close()
+        with pytest.raises(OutcomeUnknownError, match="the client hung up"):
+            async with asyncio.timeout(5):
+                await command
