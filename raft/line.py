@@ -66,15 +66,17 @@ class Line:
 
         Raises RefusedError when the server will not talk to us, else UnreachableError.
         """
-        if self._closed:
-            raise RaftError("the client is closed")
-        if (ready := self.ready) is not None:
-            return ready
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-            # Whoever waits for it sees its error; if nobody does any more, nobody needs to.
-            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._opening)
+        while True:
+            if self._closed:
+                raise RaftError("the client is closed")
+            if (ready := self.ready) is not None:
+                return ready
+            if (opening := self._opening) is None:
+                opening = self._opening = asyncio.create_task(self._open())
+                opening.add_done_callback(self._opened)
+            await asyncio.wait([opening])
+            if not opening.cancelled():
+                return opening.result()
 
     async def _open(self) -> Call:
         call = Call(self._server, self._heard, self._leaving.discard)
@@ -82,12 +84,15 @@ class Line:
             await call.connect(self._address, self._identity)
         except (HandshakeError, OSError) as error:
             raise unreachable(self._server, self._address, error) from None
-        except asyncio.CancelledError:
-            raise RaftError("the client was closed") from None
-        finally:
-            self._opening = None
         self._call = call
         return call
+
+    def _opened(self, opening: asyncio.Task[Call]) -> None:
+        if self._opening is opening:
+            self._opening = None
+        # Whoever waits for it sees its error; if nobody does any more, nobody needs to.
+        if not opening.cancelled():
+            opening.exception()
 
     def move(self, address: str) -> None:
         """Connect to this address from now on."""

@@ -486,7 +486,7 @@ async def test_closing_ends_what_is_under_way(mute: str) -> None:
             await command
         with pytest.raises(RaftError, match="the client is closed"):
             await query
-        with pytest.raises(RaftError, match="the client was closed"):
+        with pytest.raises(RaftError, match="the client is closed"):
             await connecting
 
 
@@ -501,3 +501,24 @@ async def test_closing_ends_what_waits_on_a_connection_that_was_given_up(impatie
         with pytest.raises(OutcomeUnknownError, match="the client hung up"):
             async with asyncio.timeout(5):
                 await command
+
+
+async def test_closing_before_the_first_step_to_connect_is_nobodys_cancellation() -> None:
+    async with cluster(Scripted(ONE, silent)) as raft:
+        asking = asyncio.create_task(raft.read(b"q"))
+        await asyncio.sleep(0)
+        raft.close()
+        with pytest.raises(RaftError, match="the client is closed"):
+            await asking
+
+
+async def test_who_is_cancelled_while_connecting_leaves_the_attempt_to_the_others() -> None:
+    one = Scripted(ONE, says(Result(b"done")))
+    async with cluster(one) as raft:
+        given_up, waiting = (asyncio.create_task(raft.read(b"q")) for _ in range(2))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        assert await waiting == b"done"
+    assert len(one.connections) == 1
