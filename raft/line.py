@@ -94,10 +94,16 @@ class Line:
         if not opening.cancelled():
             opening.exception()
 
+    def _stop_opening(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+
     def move(self, address: str) -> None:
         """Connect to this address from now on."""
         if address != self._address:
             self._address = address
+            self._stop_opening()  # whoever waits for it opens it anew
             self.renew()
 
     def renew(self) -> None:
@@ -110,8 +116,7 @@ class Line:
     def close(self) -> None:
         """End it for good, and every request on it."""
         self._closed = True
-        if self._opening is not None:
-            self._opening.cancel()
+        self._stop_opening()
         for call in (self._call, *self._leaving):
             if call is not None:
                 call.close()

@@ -33,7 +33,7 @@ from raft.frames import (
     Result,
 )
 from raft.machine.base import MAX_COMMAND_BYTES
-from raft.transport import Connection, format_address
+from raft.transport import Connection, calling, format_address
 from tests.raft.scripted import (
     CLUSTER,
     ONE,
@@ -285,6 +285,22 @@ async def test_a_server_that_moved_is_asked_at_its_new_address() -> None:
         assert await raft.propose(b"c") == b"new"
         with pytest.raises(ValueError, match="'nowhere' is not an address"):
             raft.moved(ONE, "nowhere")
+    new.stop()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 10])
+async def test_a_server_that_moves_while_it_is_called_is_called_at_its_new_address(
+    turns: int, mute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calling, "HANDSHAKE_SECONDS", 600.0)
+    new = Scripted(ONE, says(Result(b"new")))
+    address = await new.start()
+    async with Raft({ONE: mute}, CLUSTER, SECRET, sessions=False) as raft:
+        asking = asyncio.create_task(raft.read(b"q", timeout=None))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raft.moved(ONE, address)
+        assert await asyncio.wait_for(asking, 10) == b"new"
     new.stop()
 
 
