@@ -173,8 +173,10 @@ class Raft:
         With ``server`` that one is asked, once, leader or not, and without a session. A leader
         that has too much to do is asked again until the time is up. Raises OutcomeUnknownError,
         and if nothing was done RejectedError, NoLeaderError, BusyError, TransferringError or
-        RefusedError (NotLeaderError or UnreachableError if ``server`` was given).
+        RefusedError (NotLeaderError or UnreachableError if ``server`` was given); TypeError for
+        what is no bytes.
         """
+        command = _as_bytes(command, "a command")
         if (refusal := too_long(command)) is not None:
             raise RejectedError(refusal)
         if self._session is not None and server is None:
@@ -194,7 +196,8 @@ class Raft:
         says otherwise. With ``server`` that one answers, leader or not (a lease is the leader's
         alone). Errors are those of :meth:`propose`, but the outcome is never unknown.
         """
-        return (await self._ask(Result, Read(query, consistency), timeout, server)).data
+        request = Read(_as_bytes(query, "a query"), consistency)
+        return (await self._ask(Result, request, timeout, server)).data
 
     # --- Servers ---------------------------------------------------------------------------------
 
@@ -400,3 +403,12 @@ def _require_ids(servers: Iterable[ServerId]) -> None:
     for server in servers:
         if not isinstance(server, int) or not 0 < server < 2**63:
             raise ValueError(f"{server!r} is no server's number: one from 1 on is")
+
+
+def _as_bytes(data: bytes | bytearray | memoryview, what: str) -> bytes:
+    """Take what may change later as it is now. What cannot be sent must fail its caller alone."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"{what} is bytes, not {type(data).__name__}")

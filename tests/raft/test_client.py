@@ -229,6 +229,29 @@ async def test_what_is_too_long_is_refused_here() -> None:
         assert await raft.propose(bytes(MAX_COMMAND_BYTES)) == b"", "the connection goes on"
 
 
+@pytest.mark.parametrize("data", [bytearray(b"c"), memoryview(b"c")])
+async def test_other_kinds_of_bytes_are_taken_as_they_are_when_asked(
+    data: bytearray | memoryview,
+) -> None:
+    one = Scripted(ONE, says(Result(b"done")))
+    async with cluster(one) as raft:
+        asked = (raft.propose(data), raft.propose(b"c"), raft.read(data), raft.read(b"c"))
+        assert await asyncio.gather(*asked) == [b"done"] * 4
+    assert sorted(one.bodies, key=repr) == [Propose(b"c")] * 2 + [Read(b"c")] * 2
+
+
+@pytest.mark.parametrize("data", ["text", None, 5, [1]])
+@pytest.mark.parametrize("sessions", [False, True])
+async def test_what_is_no_bytes_fails_alone(sessions: bool, data: bytes) -> None:
+    async with cluster(Scripted(ONE, says(Result(b"done"))), sessions=sessions) as raft:
+        asked = (raft.propose(data), raft.read(data), raft.read(b"q"))
+        command, query, neighbour = await asyncio.gather(*asked, return_exceptions=True)
+    for error, what in ((command, "a command"), (query, "a query")):
+        assert isinstance(error, TypeError)
+        assert str(error) == f"{what} is bytes, not {type(data).__name__}"
+    assert neighbour == b"done"
+
+
 async def test_a_server_that_is_said_to_lead_is_asked_first() -> None:
     one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"done")))
     async with cluster(one, two) as raft:
