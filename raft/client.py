@@ -49,8 +49,8 @@ from raft.frames import (
 )
 from raft.machine.base import too_long
 from raft.session import Session
-from raft.transport import Identity
-from raft.watching import Event, observe
+from raft.transport import Connection, Identity
+from raft.watching import Event, Events, observe
 
 LOOK_TIMEOUT = 1.0
 """Real seconds for one look at a server that is waited for."""
@@ -97,6 +97,8 @@ class Raft:
         self._identity = Identity(cluster, self.id, secret)
         self._asker = Asker(servers, self._identity)
         self._session = Session(self._asker) if sessions else None
+        self._observing: dict[Connection, Events] = {}
+        self._closed = False
 
     async def __aenter__(self) -> Raft:
         return self
@@ -112,8 +114,12 @@ class Raft:
     def close(self) -> None:
         """Close the session and all connections.
 
-        Requests under way end as if their servers had gone.
+        Requests under way end as if their servers had gone, and the events just end.
         """
+        self._closed = True
+        for connection, events in self._observing.items():
+            events.end()
+            connection.close("the observer is closed")
         if self._session is not None:
             self._session.close()
         self._asker.close()
@@ -248,7 +254,8 @@ class Raft:
         ``async for event in raft.events()`` gives the facts of :mod:`raft.core.events`:
         RoleChanged, LeaderChanged, CommitAdvanced, ConfigurationChanged and others; and an
         ObservationsLost where the reader was too slow. The iterator raises UnreachableError when
-        the server has gone, RefusedError if it does not want to be watched, NoLeaderError.
+        the server has gone, RefusedError if it does not want to be watched, NoLeaderError. It ends
+        when this handle is closed.
         """
         return self._observed(server)
 
@@ -258,10 +265,14 @@ class Raft:
             server = self._asker.leader
             assert server is not None
         connection, events = await observe(server, self._asker.address(server), self._identity)
+        self._observing[connection] = events
         try:
+            if self._closed:
+                raise RaftError("the client is closed")
             async for event in events:
                 yield event
         finally:
+            del self._observing[connection]
             connection.close("the observer has seen enough")
 
     async def transfer_leadership(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 
 from raft.client import Raft
+from raft.core.events import LeaderChanged
 from raft.core.membership import Remove
-from raft.core.messages import ServerId
+from raft.core.messages import ServerId, Term
 from raft.errors import (
     NoLeaderError,
     NotLeaderError,
@@ -25,6 +26,7 @@ from raft.frames import (
     ClientReply,
     ClientRequest,
     NotLeader,
+    Observation,
     OutcomeUnknown,
     Propose,
     Read,
@@ -34,6 +36,7 @@ from raft.frames import (
 )
 from raft.machine.base import MAX_COMMAND_BYTES
 from raft.transport import Connection, calling, format_address
+from raft.watching import Event
 from tests.raft.scripted import (
     CLUSTER,
     ONE,
@@ -561,3 +564,37 @@ async def test_who_is_cancelled_while_connecting_leaves_the_attempt_to_the_other
             await given_up
         assert await waiting == b"done"
     assert len(one.connections) == 1
+
+
+async def read_all(events: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in events]
+
+
+async def test_closing_ends_the_events() -> None:
+    one, two = Scripted(ONE, silent), Scripted(TWO, silent)
+    async with cluster(one, two) as raft:
+        watching = [asyncio.create_task(read_all(raft.events(server))) for server in (ONE, TWO)]
+        unread = raft.events(ONE)
+        first = asyncio.create_task(anext(unread))
+        await until(lambda: len(one.observers) == 2 and len(two.observers) == 1)
+        for observer in one.observers:
+            observer.send(Observation(0.0, 0.0, LeaderChanged(Term(2), None)))
+        assert await first == LeaderChanged(Term(2), None)
+        raft.close()
+        ended = await asyncio.wait_for(asyncio.gather(*watching), 5)
+        assert ended == [[LeaderChanged(Term(2), None)], []]
+        await until(lambda: not one.observers | two.observers)
+        assert await read_all(unread) == []
+
+
+@pytest.mark.parametrize("server", [None, ONE])
+async def test_a_closed_client_watches_nobody(server: ServerId | None) -> None:
+    one = Scripted(ONE, silent)
+    async with cluster(one) as raft:
+        connecting = asyncio.create_task(anext(raft.events(server)))
+        await asyncio.sleep(0)
+        raft.close()
+        for asking in (connecting, anext(raft.events(server))):
+            with pytest.raises(RaftError, match="the client is closed"):
+                await asyncio.wait_for(asking, 5)
+        await until(lambda: not one.observers)
