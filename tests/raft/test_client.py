@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from raft.client import Raft
-from raft.core.events import LeaderChanged
 from raft.core.membership import Remove
-from raft.core.messages import ServerId, Term
+from raft.core.messages import ServerId
 from raft.errors import (
     NoLeaderError,
     NotLeaderError,
     OutcomeUnknownError,
-    RaftError,
     RefusedError,
     RejectedError,
     UnknownServerError,
@@ -26,7 +23,6 @@ from raft.frames import (
     ClientReply,
     ClientRequest,
     NotLeader,
-    Observation,
     OutcomeUnknown,
     Propose,
     Read,
@@ -36,7 +32,6 @@ from raft.frames import (
 )
 from raft.machine.base import MAX_COMMAND_BYTES
 from raft.transport import Connection, calling, format_address
-from raft.watching import Event
 from tests.raft.scripted import (
     CLUSTER,
     ONE,
@@ -50,16 +45,7 @@ from tests.raft.scripted import (
     says,
     silent,
     status,
-    until,
 )
-
-
-@pytest.fixture
-def mute() -> Iterator[str]:
-    """Listen like a paused process: the kernel accepts connections, and nobody reads them."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-
 
 Ask = Callable[[Raft], Awaitable[bytes]]
 BOTH = pytest.mark.parametrize(
@@ -514,46 +500,6 @@ async def test_a_silent_server_does_not_hold_up_who_waits_on_it(impatient: None)
         assert await command == b"one"
 
 
-async def test_closing_ends_what_is_under_way(mute: str) -> None:
-    one = Scripted(ONE, silent)
-    async with cluster(one) as raft:
-        command = asyncio.create_task(raft.propose(b"c", timeout=None))
-        query = asyncio.create_task(raft.read(b"q", timeout=None))
-        other = Raft({ONE: mute}, CLUSTER, SECRET, sessions=False)
-        connecting = asyncio.create_task(other.propose(b"c", timeout=None))
-        await until(lambda: len(one.requests) == 2)
-        raft.close()
-        other.close()
-        with pytest.raises(OutcomeUnknownError):
-            await command
-        with pytest.raises(RaftError, match="the client is closed"):
-            await query
-        with pytest.raises(RaftError, match="the client is closed"):
-            await connecting
-
-
-async def test_closing_ends_what_waits_on_a_connection_that_was_given_up(impatient: None) -> None:
-    one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"two")))
-    async with cluster(one, two) as raft:
-        command = asyncio.create_task(raft.propose(b"c", timeout=None))
-        await asyncio.wait_for(one.asked.wait(), 5)
-        assert await raft.read(b"q") == b"two"
-        assert not command.done()
-        raft.close()
-        with pytest.raises(OutcomeUnknownError, match="the client hung up"):
-            async with asyncio.timeout(5):
-                await command
-
-
-async def test_closing_before_the_first_step_to_connect_is_nobodys_cancellation() -> None:
-    async with cluster(Scripted(ONE, silent)) as raft:
-        asking = asyncio.create_task(raft.read(b"q"))
-        await asyncio.sleep(0)
-        raft.close()
-        with pytest.raises(RaftError, match="the client is closed"):
-            await asking
-
-
 async def test_who_is_cancelled_while_connecting_leaves_the_attempt_to_the_others() -> None:
     one = Scripted(ONE, says(Result(b"done")))
     async with cluster(one) as raft:
@@ -564,37 +510,3 @@ async def test_who_is_cancelled_while_connecting_leaves_the_attempt_to_the_other
             await given_up
         assert await waiting == b"done"
     assert len(one.connections) == 1
-
-
-async def read_all(events: AsyncIterator[Event]) -> list[Event]:
-    return [event async for event in events]
-
-
-async def test_closing_ends_the_events() -> None:
-    one, two = Scripted(ONE, silent), Scripted(TWO, silent)
-    async with cluster(one, two) as raft:
-        watching = [asyncio.create_task(read_all(raft.events(server))) for server in (ONE, TWO)]
-        unread = raft.events(ONE)
-        first = asyncio.create_task(anext(unread))
-        await until(lambda: len(one.observers) == 2 and len(two.observers) == 1)
-        for observer in one.observers:
-            observer.send(Observation(0.0, 0.0, LeaderChanged(Term(2), None)))
-        assert await first == LeaderChanged(Term(2), None)
-        raft.close()
-        ended = await asyncio.wait_for(asyncio.gather(*watching), 5)
-        assert ended == [[LeaderChanged(Term(2), None)], []]
-        await until(lambda: not one.observers | two.observers)
-        assert await read_all(unread) == []
-
-
-@pytest.mark.parametrize("server", [None, ONE])
-async def test_a_closed_client_watches_nobody(server: ServerId | None) -> None:
-    one = Scripted(ONE, silent)
-    async with cluster(one) as raft:
-        connecting = asyncio.create_task(anext(raft.events(server)))
-        await asyncio.sleep(0)
-        raft.close()
-        for asking in (connecting, anext(raft.events(server))):
-            with pytest.raises(RaftError, match="the client is closed"):
-                await asyncio.wait_for(asking, 5)
-        await until(lambda: not one.observers)
