@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from raft.core.membership import Change
 from raft.core.messages import ServerId
+from raft.core.ready import Refusal
 from raft.errors import (
+    ChangeInProgressError,
     ConfigurationMovedError,
     LaggingError,
     OutcomeUnknownError,
@@ -34,7 +36,7 @@ Plan = Callable[[Members], Changes]
 """What is missing, with these members. It raises a RaftError if that cannot be reached."""
 
 
-_LOOKS_AGAIN = ConfigurationMovedError, OutcomeUnknownError
+_LOOKS_AGAIN = ChangeInProgressError, ConfigurationMovedError, OutcomeUnknownError
 """What does not end a change: the members tell what became of it."""
 
 
@@ -61,6 +63,8 @@ async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASY
         try:
             members = await raft.members(deadline.left)
             changes = plan(members)
+            if changes and not members.committed:
+                raise _in_progress(members)
             if changes:
                 members = await raft.change_membership(changes, deadline.left, members.index)
         except RaftError as error:
@@ -74,6 +78,16 @@ async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASY
             if not deadline.left:
                 raise OutcomeUnknownError(f"the change is not committed after {deadline}")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _in_progress(members: Members) -> ChangeInProgressError:
+    """Say that nothing is changed in these members: another leader may put others in their place.
+
+    By their index a change meant for these could then be made to those.
+    """
+    detail = f"the change at index {members.index} is not over yet"
+    who = members.leader or ServerId(0)
+    return ChangeInProgressError(who, Refusal.CHANGE_IN_PROGRESS, detail)
 
 
 def _unsure(error: RaftError) -> OutcomeUnknownError:

@@ -330,7 +330,8 @@ class Raft:
 
         All of it happens, in one step, or nothing.
 
-        With ``expected_index`` only if the members are still those of :attr:`Members.index`.
+        With ``expected_index`` only if the members are still those of :attr:`Members.index`,
+        which must have been ``committed``: before that, another leader may put others there.
         Raises ConfigurationMovedError if not, ImpossibleError, ChangeInProgressError,
         NoCommitYetError, and as :meth:`propose` does.
         """

@@ -246,7 +246,8 @@ class Core:
     ) -> Index | Refused:
         """Begin to change the members; return the index of the first step's entry (§6).
 
-        With ``expected_index`` only if the configuration is still the one at that index.
+        With ``expected_index`` only if the configuration is still the one at that index; it must
+        have been committed there, since another leader may have put another one in its place.
         """
         if self._leadership is None:
             return _NOT_LEADER

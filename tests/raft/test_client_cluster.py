@@ -13,6 +13,7 @@ from raft.core.messages import Index, ServerId
 from raft.core.ready import Refusal
 from raft.errors import (
     BusyError,
+    ChangeInProgressError,
     ConfigurationMovedError,
     DeclinedError,
     GivenUpError,
@@ -277,6 +278,26 @@ async def test_a_change_that_is_refused_when_it_is_asked_for_again_is_unknown(
         with pytest.raises(OutcomeUnknownError):
             await raft.remove(TWO, timeout=0.3)
     assert asked > 1
+
+
+async def test_members_that_are_not_committed_are_not_what_a_change_is_made_to() -> None:
+    """Another leader may put other members at the same index, and this change was not for those."""
+    looks = 0
+
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        nonlocal looks
+        if isinstance(request.body, MembersQuery):
+            looks += 1
+            return members(4, committed=looks > 2)
+        assert isinstance(request.body, ChangeMembers)
+        assert looks == 3
+        return dataclasses.replace(members(5), voters=(ONE,))
+
+    async with cluster(Scripted(ONE, script)) as raft:
+        await raft.remove(TWO, timeout=20)
+    with pytest.raises(ChangeInProgressError, match="the change at index 4 is not over yet"):
+        async with cluster(Scripted(ONE, says(members(4, committed=False)))) as raft:
+            await raft.remove(TWO, timeout=0.3)
 
 
 @pytest.mark.parametrize("then", [silent, says(Declined(Refusal.IMPOSSIBLE, "no member"))])
