@@ -69,13 +69,13 @@ async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASY
                 members = await raft.change_membership(changes, deadline.left, members.index)
         except RaftError as error:
             asked = asked or isinstance(error, OutcomeUnknownError)
-            if not (isinstance(error, _LOOKS_AGAIN) and deadline.left):
+            if not (isinstance(error, _LOOKS_AGAIN) and deadline.left > LOOK_SECONDS):
                 raise _unsure(error) if asked else error from None
         else:
             if members.committed and not plan(members):
                 return members
             asked = True
-            if not deadline.left:
+            if deadline.left < LOOK_SECONDS:
                 raise OutcomeUnknownError(f"the change is not committed after {deadline}")
         await asyncio.sleep(LOOK_SECONDS)
 
