@@ -20,6 +20,7 @@ from raft.printable import printable
 from raft.server import Server, ServerConfig
 from raft.storage.base import StorageError
 from raft.storage.faulty import FaultyDisk
+from raft.storage.founders import check_founders
 from raft.storage.wal import SEGMENT_BYTES, Wal
 from raft.transport.listener import require_free
 
@@ -69,6 +70,7 @@ def serve(config: ServerConfig, data: Path, broken: Sequence[str] = ()) -> int:
         return STORAGE_UNUSABLE
     try:
         server = Server(config, wal, KeyValue(), rules, disk)
+        check_founders(data, server.core, disk)
         _report_recovery(server, wal)
         gc.freeze()  # the modules and the log that was read are no garbage: never look at them
         # A server of a laboratory starts while a person waits, and has little to do.

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
 import psutil
@@ -22,12 +22,14 @@ import pytest
 
 from raft import cli, using
 from raft.core.events import Role
-from raft.core.messages import ServerId
+from raft.core.log import HardState
+from raft.core.messages import Entry, Index, ServerId, Term
 from raft.errors import OutcomeUnknownError
 from raft.frames import Caller, Campaign, CutPower, SetDisk
 from raft.machine.kv import Put, encode_command
 from raft.secret import read_secret, write_secret
 from raft.storage.log_file import used_bytes
+from raft.storage.wal import Wal
 from raft.transport import Connection, Identity, connect
 from tests.raft.cluster import PATIENCE, RealCluster, eventually, run
 
@@ -471,6 +473,39 @@ async def test_somebody_elses_directory(tmp_path: Path) -> None:
     status, line = await refusal(tmp_path, "--cluster", "other")
     assert status == 3
     assert "belongs to server 1 of cluster 'test', not to server 1 of cluster 'other'" in line
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (("--peer", "2=127.0.0.1:1"), "founded by 1, and now the members are 1 2: start it with"),
+        (("--join",), "founded by 1, and now the members are none of its own (it waits to be"),
+    ],
+)
+async def test_other_members_than_it_was_founded_with(
+    tmp_path: Path, now: tuple[str, ...], told: str
+) -> None:
+    """It would elect others, or be elected by others, than those who have its entries."""
+    async with serving(tmp_path):
+        pass
+    with closing(Wal(tmp_path / "data", "test", ServerId(1))) as wal:
+        wal.load()
+        wal.save(HardState(Term(1)), Index(1), [Entry(Term(1))])
+    status, line = await refusal(tmp_path, *now)
+    assert status == 3
+    assert f"{tmp_path / 'data'}: its cluster was {told}" in line
+    async with serving(tmp_path):
+        pass
+
+
+async def test_as_long_as_the_log_is_empty_the_founders_may_be_others(tmp_path: Path) -> None:
+    """Whoever mistyped one at the first start tries again."""
+    for founders in (("--peer", "2=127.0.0.1:1"), ("--join",)):
+        async with serving(tmp_path, *founders):
+            pass
+    async with serving(tmp_path):
+        pass
+    assert (tmp_path / "data" / "founders").read_text() == "1\n"
 
 
 async def test_a_damaged_log(tmp_path: Path) -> None:
