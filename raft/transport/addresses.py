@@ -6,11 +6,16 @@ import ipaddress
 import re
 
 HIGHEST_PORT = 65535
+MAX_HOST = 255
+"""Characters of the longest host; names in the DNS are no longer (RFC 1035)."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """Split ``HOST:PORT`` or ``[IPv6]:PORT``. Raises ValueError with what is wrong."""
     host, _, port = text.rpartition(":")
+    if max(len(host), len(port)) > MAX_HOST:
+        # Not to be quoted: the words go into a message, too.
+        raise ValueError(f"an address of {len(text)} characters: a host has at most {MAX_HOST}")
     if not host or not re.fullmatch(r"-?[0-9]{1,9}", port):
         raise ValueError(f"{text!r} is not an address: HOST:PORT is, such as 127.0.0.1:7001")
     if not 0 <= int(port) <= HIGHEST_PORT:
