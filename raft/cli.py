@@ -302,6 +302,10 @@ def _server(text: str) -> tuple[ServerId, str]:
     number, equals, address = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} should be ID=HOST:PORT")
+    if "," in address:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} are several: give the option once for each server"
+        )
     return _id(number), _address(address)
 
 

@@ -541,6 +541,11 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
         (["get", "x", "--server", "127.0.0.1:1"], "'127.0.0.1:1' should be ID=HOST:PORT"),
         (["get", "x", "--server", "0=127.0.0.1:1"], "'0' is no server id: a number from 1 on is"),
         (["get", "x", "--server", "1=here"], "'here' is not an address"),
+        (["get", "x", "--server", "1=a..b:1"], "there can be no host 'a..b': 127.0.0.1 is one"),
+        (
+            ["get", "x", "--server", "1=127.0.0.1:1,2=127.0.0.1:2"],
+            "'1=127.0.0.1:1,2=127.0.0.1:2' are several: give the option once for each server",
+        ),
         (["get", "x", "--server", "1=h:99999"], "--server: 'h:99999': there is no port 99999"),
         (["get", "x", "--server", "1=h:0"], "--server: 'h:0': nobody can be called at port 0"),
         (["add", "4", "h:0"], "HOST:PORT: 'h:0': nobody can be called at port 0"),
