@@ -62,6 +62,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no error
         sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
@@ -77,6 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return _fail(options, f"{error.filename or 'standard output'}: {error.strerror}")
     return status
+
+
+def _open_closed_streams() -> None:
+    """Let whatever was closed when we began lead nowhere: Python has None in its place.
+
+    And the operating system would give its number to the next file, for others to write into.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def _drop_output() -> None:

@@ -270,6 +270,34 @@ async def test_output_that_cannot_be_written_is_named(buffered: str) -> None:
     assert (status, err) == (1, "raft sim: standard output: No space left on device\n")
 
 
+def without(streams: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with some of its standard streams closed."""
+    script = ["sh", "-c", f'exec "$@" {streams}', "sh", *command]
+    return subprocess.run(script, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_standard_streams_may_be_closed(tmp_path: Path) -> None:
+    raft = (sys.executable, "-m", "raft")
+    made = without(">&-", *raft, "secret", str(tmp_path / "one"))
+    assert (made.returncode, made.stderr) == (0, "")
+    again = without("2>&-", *raft, "secret", str(tmp_path / "one"))
+    assert (again.returncode, again.stdout) == (1, "")
+    misused = without("2>&-", *raft, "get")
+    assert (misused.returncode, misused.stdout) == (2, "")
+    unattended = without("<&-", *serve_command(tmp_path, "--attended"))
+    assert unattended.returncode == 0
+    assert "Traceback" not in unattended.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
+def test_a_server_that_cannot_say_where_it_listens_ends(tmp_path: Path) -> None:
+    ended = without(">/dev/full", *serve_command(tmp_path))
+    assert ended.returncode == 1
+    assert "cannot say where this server listens: No space left on device" in ended.stderr
+    assert "CRITICAL" not in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 # --- One server process ----------------------------------------------------------------------
 
 
