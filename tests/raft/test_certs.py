@@ -124,6 +124,7 @@ class TestMaking:
             ("certs make new --server 1", "new/ca.pem: there is no CA yet, so give the cluster's"),
             ("certs make c --cluster other --server 9", "this is the CA of cluster 'demo'"),
             (f"certs make new --cluster {'x' * 201}", "a cluster's name has 1 to 200 bytes"),
+            ("certs make new --cluster \udcff", "a cluster's name has 1 to 200 bytes of UTF-8\n"),
             ("certs make open --cluster demo --server 1", "others may use this directory"),
             ("certs make no/where --cluster demo", "no/where: No such file or directory"),
             ("certs renew new", "new/ca.pem: No such file or directory"),

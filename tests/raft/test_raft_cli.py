@@ -588,6 +588,7 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
             "--peer: servers 2 and 1 cannot both be at 127.0.0.1:1",
         ),
         (["serve", "--data", ""], "--data: a directory has a name"),
+        (["serve", "--cluster", "\udcff"], "a cluster's name has 1 to 200 bytes of UTF-8\n"),
         (["serve", "--seed", "x"], "--seed: 'x' is no whole number"),
         (["serve", "--append-bytes", "2MiB"], "max_append_bytes must be at most 524288, not 2097"),
         (["incr", "x", "9223372036854775808"], "9223372036854775808 has more than 64 bits"),
