@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -335,6 +338,32 @@ async def test_a_snapshot_that_cannot_be_restored_ends_it_before_it_begins(tmp_p
         alone(Wal(tmp_path, "test", ONE), Newer())
     async with alone(Wal(tmp_path, "test", ONE)) as raft:  # its directory was given back
         assert await raft.read(b"", PATIENCE) == b"good"
+
+
+async def test_a_snapshot_that_fails_when_the_server_has_stopped_troubles_nobody() -> None:
+    begun, stopped = threading.Event(), threading.Event()
+
+    class Late(Journal):
+        def snapshot(self) -> bytes:
+            begun.set()
+            stopped.wait(PATIENCE)
+            raise OSError("too late")
+
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: reported.append(what))
+    async with alone(machine=Late()) as raft:
+        await raft.propose(b"x", PATIENCE)
+        asking = asyncio.create_task(raft.snapshot(ONE, PATIENCE))
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        taking = raft._server._applier._taking
+    assert taking is not None
+    stopped.set()
+    with pytest.raises(RaftError):
+        await asking
+    await asyncio.wait([taking])
+    del taking, asking, raft
+    gc.collect()
+    assert reported == []
 
 
 # --- The end of a block ----------------------------------------------------------------------
