@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import errno
 import logging
 import os
 import shlex
@@ -400,6 +401,18 @@ def test_a_private_file_is_new_and_for_its_owner_alone(tmp_path):
     with pytest.raises(FileExistsError):
         write_private(tmp_path / "link", b"lured away")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_private_file_that_cannot_be_written_is_not_left_behind(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EFBIG, "File too large")
+
+    path = tmp_path / "key"
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="File too large"):
+            write_private(path, b"secret")
+    write_private(path, b"secret")
 
 
 def test_the_examples_in_the_help_are_right():
