@@ -271,6 +271,21 @@ class TestHandshake:
                 await asyncio.sleep(0)
         assert "no handshake within" in caplog.text
 
+    async def test_whoever_was_accepted_as_the_server_stopped_is_not_heard(self, monkeypatch):
+        """The loop accepts a connection first, and a turn later it tells of it."""
+        site = Site()
+        accept = site.listener._accept
+
+        def accept_and_stop():
+            asyncio.get_running_loop().call_soon(site.listener.close)
+            return accept()
+
+        monkeypatch.setattr(site.listener, "_accept", accept_and_stop)
+        await site.start()
+        with pytest.raises(ConnectionError):
+            await connect(site.address, identity(2), Caller.PEER, 1, print, print)
+        assert site.attached == []
+
     async def test_nobody_unproven_makes_the_server_keep_a_large_frame(self, site, dial, caplog):
         caplog.set_level(logging.INFO)
         end = await dial(site)
