@@ -106,7 +106,12 @@ class Listener:
         if isinstance(self._identity.secret, Certificate):
             self._identity.secret.remind()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, host, port)
+        self._server = await loop.create_server(self._accept, host, port, start_serving=False)
+        try:
+            await self._server.start_serving()
+        except BaseException:
+            self.close()
+            raise
         name = self._server.sockets[0].getsockname()
         return format_address(name[0], name[1])
 

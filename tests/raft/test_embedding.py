@@ -436,6 +436,25 @@ async def test_an_address_that_is_taken_is_an_error_and_the_store_is_closed(tmp_
     Wal(tmp_path, "test", TWO).close()
 
 
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_a_beginning_that_is_cancelled_gives_the_port_back(turns: int) -> None:
+    (address,) = free_addresses(1)
+    config = ServerConfig(Config(ONE, (ONE,)), "test", SECRET, listen=address)
+    member = Member(config, MemoryStore(), Journal())
+    beginning = asyncio.create_task(member.__aenter__())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    beginning.cancel()
+    try:
+        await beginning
+    except asyncio.CancelledError:
+        pass
+    else:
+        await member.__aexit__(None, None, None)
+    async with Member(config, MemoryStore(), Journal()) as again:
+        assert again.address == address
+
+
 async def test_a_member_serves_in_its_block_and_in_no_other() -> None:
     member = alone()
     for ask in (member.status, member.run, lambda: member.wait(leads)):
