@@ -131,6 +131,8 @@ def open_authority(directory: Path, cluster: str | None) -> Authority:
             raise CertsError(str(error)) from None
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
+        if not directory.is_dir():
+            raise CertsError(f"{directory}: this is no directory")
         if directory.stat().st_mode & 0o077:
             raise CertsError(f"{directory}: others may use this directory; chmod 700 it first")
         write_private(path, Authority.new(cluster).pem())

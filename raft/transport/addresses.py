@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 
 HIGHEST_PORT = 65535
 MAX_HOST = 255
@@ -52,6 +53,16 @@ def _is_name(host: str) -> bool:
     except UnicodeError:
         return False
     return _NAME.fullmatch(name) is not None
+
+
+def is_unspecified(host: str) -> bool:
+    """Tell whether a host stands for all addresses of a machine: nobody can be called there."""
+    if ":" in host:
+        return ipaddress.IPv6Address(host).is_unspecified
+    try:
+        return not any(socket.inet_aton(host))  # 0 and 0.0 are what 0.0.0.0 is
+    except OSError:
+        return False
 
 
 def format_address(host: str, port: int) -> str:

@@ -21,12 +21,14 @@ import psutil
 import pytest
 
 from raft import cli, using
+from raft import serving as served
 from raft.core.events import Role
 from raft.core.messages import ServerId
 from raft.errors import OutcomeUnknownError
 from raft.frames import Caller, Campaign, CutPower, SetDisk
 from raft.machine.kv import Put, encode_command
 from raft.secret import read_secret, write_secret
+from raft.server import ServerConfig
 from raft.storage.log_file import used_bytes
 from raft.transport import Connection, Identity, connect
 from tests.raft.cluster import PATIENCE, RealCluster, eventually, run
@@ -595,6 +597,13 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
         (["incr", "x", "-" + "1" * 5000], "1 has more than 64 bits: 9223372036854775807 has not"),
         (["get", "x", "--timeout", "-1s"], "--timeout: '-1s' is no duration: 150ms or 2s is"),
         (["get", "x", "--timeout", "inf"], "--timeout: 'inf' is no duration"),
+        (["get", "x", "--timeout", "9" * 400 + "s"], "is no duration: 150ms or 2s is"),
+        (["get", "x", "--server", "1" * 5000 + "=h:1"], "is no server id: a number from 1 on is"),
+        (["serve", "--append-bytes", "1" * 5000], "is no size: 64MiB is, or a number of bytes"),
+        (["serve", "--election-timeout", "9" * 400 + "s"], "is no duration: 150ms or 2s is"),
+        (["sim", "--servers", "1" * 5000], "1 to 7 servers"),
+        (["sim", "--operations", "1" * 5000], "is no number from 0 on"),
+        (["sim", "--jobs", "1" * 5000], "one process at least"),
         (["sim", "--faults", "crash,"], "--faults: 'crash,': a name is missing"),
         (["sim", "--seconds", "-1s"], "--seconds: '-1s' are no seconds"),
         (["get", "x", "--timeout", "5"], "'5' is no duration: 150ms or 2s is"),
@@ -641,6 +650,17 @@ def test_wrong_usage_says_what_would_be_right(
         cli.main(arguments)
     assert ended.value.code == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "00"])
+def test_a_free_port_is_nobodys_address(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[ServerConfig] = []
+    monkeypatch.setattr(served, "serve", lambda config, *more: begun.append(config) or 0)
+    listen = ("--listen", f"127.0.0.1:{port}", "--peer", "2=127.0.0.1:1")
+    assert cli.main(serve_command(tmp_path, *listen)[3:]) == 0
+    assert [config.core.addresses for config in begun] == [((2, "127.0.0.1:1"),)]
 
 
 def test_a_wrong_environment_is_named(
