@@ -133,7 +133,21 @@ class Asker:
         if server is None:
             return await self.ask_cluster(request, timeout, asyncio.get_running_loop().time())
         async with self.limited(request, timeout, server):
-            answer = await self._ask_one(server, request)
+            return await self._ask_only(server, request)
+
+    async def ask_leader(self, body: Request, timeout: Limit) -> Reply:  # noqa: ASYNC109
+        """Find out who leads, and return the answer of that server, asked once: all in time."""
+        request = Asked(MembersQuery())
+        async with self.limited(request, timeout):
+            members = await self.search(request)
+            assert isinstance(members, Members)
+            assert self.leader is not None
+            self.learn(members)
+            request.body = body
+            return await self._ask_only(self.leader, request)
+
+    async def _ask_only(self, server: ServerId, request: Asked) -> Reply:
+        answer = await self._ask_one(server, request)
         if isinstance(answer, NotLeader):
             raise NotLeaderError(server, answer.leader)
         return answer

@@ -7,16 +7,19 @@ a change is asked for only if the members are still those that were looked at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from raft.core.membership import Change
 from raft.core.messages import ServerId
+from raft.core.ready import Refusal
 from raft.errors import (
+    ChangeInProgressError,
     ConfigurationMovedError,
     LaggingError,
-    NoLeaderError,
     OutcomeUnknownError,
+    RaftError,
 )
 from raft.frames import Members
 
@@ -31,6 +34,10 @@ ROUND_SECONDS = 0.3
 Changes = tuple[Change, ...]
 Plan = Callable[[Members], Changes]
 """What is missing, with these members. It raises a RaftError if that cannot be reached."""
+
+
+_LOOKS_AGAIN = ChangeInProgressError, ConfigurationMovedError, OutcomeUnknownError
+"""What does not end a change: the members tell what became of it."""
 
 
 class Deadline:
@@ -56,23 +63,49 @@ async def reach(raft: Raft, plan: Plan, timeout: float) -> Members:  # noqa: ASY
         try:
             members = await raft.members(deadline.left)
             changes = plan(members)
+            if changes and not members.committed:
+                raise _in_progress(members)
             if changes:
                 members = await raft.change_membership(changes, deadline.left, members.index)
-        except NoLeaderError as error:
-            if not asked:
-                raise
-            raise OutcomeUnknownError(f"the change may have been made; then: {error}") from None
-        except (ConfigurationMovedError, OutcomeUnknownError) as error:
+        except RaftError as error:
             asked = asked or isinstance(error, OutcomeUnknownError)
-            if not deadline.left:
-                raise
+            if not (isinstance(error, _LOOKS_AGAIN) and deadline.left > LOOK_SECONDS):
+                raise _unsure(error) if asked else error from None
         else:
             if members.committed and not plan(members):
                 return members
             asked = True
-            if not deadline.left:
+            if deadline.left < LOOK_SECONDS:
                 raise OutcomeUnknownError(f"the change is not committed after {deadline}")
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _in_progress(members: Members) -> ChangeInProgressError:
+    """Say that nothing is changed in these members: another leader may put others in their place.
+
+    By their index a change meant for these could then be made to those.
+    """
+    detail = f"the change at index {members.index} is not over yet"
+    who = members.leader or ServerId(0)
+    return ChangeInProgressError(who, Refusal.CHANGE_IN_PROGRESS, detail)
+
+
+def _unsure(error: RaftError) -> OutcomeUnknownError:
+    """Return what an error means once the change was asked for, and got no answer."""
+    if isinstance(error, OutcomeUnknownError):
+        return error
+    return OutcomeUnknownError(f"the change may have been made; then: {error}")
+
+
+@contextmanager
+def added_as_learner(server: ServerId) -> Iterator[None]:
+    """Whatever fails from now on, something was done: say so. Raises LaggingError."""
+    try:
+        yield
+    except (LaggingError, OutcomeUnknownError):
+        raise
+    except RaftError as error:
+        raise LaggingError(f"server {server} was added as a learner; then: {error}") from None
 
 
 async def wait_until_caught_up(raft: Raft, server: ServerId, deadline: Deadline) -> None:
@@ -83,15 +116,6 @@ async def wait_until_caught_up(raft: Raft, server: ServerId, deadline: Deadline)
     the network is, one that has all of it at the first look: that takes the leader as long as
     an answer of the others.
     """
-    try:
-        await _rounds(raft, server, deadline)
-    except NoLeaderError as error:
-        raise LaggingError(
-            f"server {server} is a learner, and nobody says any more how much it has: {error}"
-        ) from None
-
-
-async def _rounds(raft: Raft, server: ServerId, deadline: Deadline) -> None:
     while True:
         begun, goal = deadline.left, (await raft.members(deadline.left)).last_index
         looks = 1

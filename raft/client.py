@@ -10,7 +10,14 @@ from typing import TypeVar
 
 from raft.asking import Asker, Limit
 from raft.certificate import Certificate
-from raft.changing import LOOK_SECONDS, Changes, Deadline, reach, wait_until_caught_up
+from raft.changing import (
+    LOOK_SECONDS,
+    Changes,
+    Deadline,
+    added_as_learner,
+    reach,
+    wait_until_caught_up,
+)
 from raft.core.membership import AddLearner, AddVoter, Change, Demote, Remove
 from raft.core.messages import Index, ServerId
 from raft.core.ready import Refusal
@@ -42,8 +49,8 @@ from raft.frames import (
 )
 from raft.machine.base import too_long
 from raft.session import Session
-from raft.transport import Identity
-from raft.watching import Event, observe
+from raft.transport import Connection, Identity
+from raft.watching import Event, Events, observe
 
 LOOK_TIMEOUT = 1.0
 """Real seconds for one look at a server that is waited for."""
@@ -90,6 +97,8 @@ class Raft:
         self._identity = Identity(cluster, self.id, secret)
         self._asker = Asker(servers, self._identity)
         self._session = Session(self._asker) if sessions else None
+        self._observing: dict[Connection, Events] = {}
+        self._closed = False
 
     async def __aenter__(self) -> Raft:
         return self
@@ -105,8 +114,12 @@ class Raft:
     def close(self) -> None:
         """Close the session and all connections.
 
-        Requests under way end as if their servers had gone.
+        Requests under way end as if their servers had gone, and the events just end.
         """
+        self._closed = True
+        for connection, events in self._observing.items():
+            events.end()
+            connection.close("the observer is closed")
         if self._session is not None:
             self._session.close()
         self._asker.close()
@@ -139,6 +152,20 @@ class Raft:
         assert isinstance(reply, answer)
         return reply
 
+    async def _ask_server(
+        self,
+        answer: type[Answer],
+        request: Request,
+        timeout: Limit,  # noqa: ASYNC109
+        server: ServerId | None,
+    ) -> Answer:
+        """Ask a server, or the leader, for what any server can do."""
+        if server is not None:
+            return await self._ask(answer, request, timeout, server)
+        reply = await self._asker.ask_leader(request, timeout)
+        assert isinstance(reply, answer)
+        return reply
+
     # --- The state machine -----------------------------------------------------------------------
 
     async def propose(
@@ -152,8 +179,10 @@ class Raft:
         With ``server`` that one is asked, once, leader or not, and without a session. A leader
         that has too much to do is asked again until the time is up. Raises OutcomeUnknownError,
         and if nothing was done RejectedError, NoLeaderError, BusyError, TransferringError or
-        RefusedError (NotLeaderError or UnreachableError if ``server`` was given).
+        RefusedError (NotLeaderError or UnreachableError if ``server`` was given); TypeError for
+        what is no bytes.
         """
+        command = _as_bytes(command, "a command")
         if (refusal := too_long(command)) is not None:
             raise RejectedError(refusal)
         if self._session is not None and server is None:
@@ -173,7 +202,8 @@ class Raft:
         says otherwise. With ``server`` that one answers, leader or not (a lease is the leader's
         alone). Errors are those of :meth:`propose`, but the outcome is never unknown.
         """
-        return (await self._ask(Result, Read(query, consistency), timeout, server)).data
+        request = Read(_as_bytes(query, "a query"), consistency)
+        return (await self._ask(Result, request, timeout, server)).data
 
     # --- Servers ---------------------------------------------------------------------------------
 
@@ -186,9 +216,7 @@ class Raft:
 
         Raises UnreachableError or RefusedError, and NoLeaderError if no ``server`` was given.
         """
-        if server is None:
-            server = await self._find_leader(timeout)
-        return await self._ask(Status, StatusQuery(), timeout, server)
+        return await self._ask_server(Status, StatusQuery(), timeout, server)
 
     async def wait(
         self,
@@ -226,18 +254,25 @@ class Raft:
         ``async for event in raft.events()`` gives the facts of :mod:`raft.core.events`:
         RoleChanged, LeaderChanged, CommitAdvanced, ConfigurationChanged and others; and an
         ObservationsLost where the reader was too slow. The iterator raises UnreachableError when
-        the server has gone, RefusedError if it does not want to be watched, NoLeaderError.
+        the server has gone, RefusedError if it does not want to be watched, NoLeaderError. It ends
+        when this handle is closed.
         """
         return self._observed(server)
 
     async def _observed(self, server: ServerId | None) -> AsyncIterator[Event]:
         if server is None:
-            server = await self._find_leader(5.0)
+            await self.members()
+            server = self._asker.leader
+            assert server is not None
         connection, events = await observe(server, self._asker.address(server), self._identity)
+        self._observing[connection] = events
         try:
+            if self._closed:
+                raise RaftError("the client is closed")
             async for event in events:
                 yield event
         finally:
+            del self._observing[connection]
             connection.close("the observer has seen enough")
 
     async def transfer_leadership(
@@ -256,21 +291,13 @@ class Raft:
     async def snapshot(
         self,
         server: ServerId | None = None,
-        timeout: float = 30.0,  # noqa: ASYNC109
+        timeout: Limit = 30.0,  # noqa: ASYNC109
     ) -> Index:
         """Let a server, or the leader, take a snapshot; return the entry it stands for.
 
         What lies before is no longer in that server's log (§7).
         """
-        if server is None:
-            server = await self._find_leader(timeout)
-        return (await self._ask(SnapshotTaken, TakeSnapshot(), timeout, server)).index
-
-    async def _find_leader(self, timeout: Limit) -> ServerId:  # noqa: ASYNC109
-        await self.members(timeout)
-        leader = self._asker.leader
-        assert leader is not None
-        return leader
+        return (await self._ask_server(SnapshotTaken, TakeSnapshot(), timeout, server)).index
 
     async def forget_leader(
         self,
@@ -303,7 +330,8 @@ class Raft:
 
         All of it happens, in one step, or nothing.
 
-        With ``expected_index`` only if the members are still those of :attr:`Members.index`.
+        With ``expected_index`` only if the members are still those of :attr:`Members.index`,
+        which must have been ``committed``: before that, another leader may put others there.
         Raises ConfigurationMovedError if not, ImpossibleError, ChangeInProgressError,
         NoCommitYetError, and as :meth:`propose` does.
         """
@@ -337,13 +365,15 @@ class Raft:
         """Add a server: as a learner, until it has caught up, and then as a voter.
 
         A voter with an empty log would hold up the cluster (thesis §4.2.1). Raises LaggingError
-        if it did not catch up in time; it is a learner then.
+        if it did not catch up in time, or could not be promoted; it is a learner then.
         """
         deadline = Deadline(timeout)
-        if server not in (await self.members(deadline.left)).voters:
-            await self.add_learner(server, address, deadline.left)
+        if server in (await self.members(deadline.left)).voters:
+            return await self.promote(server, deadline.left)
+        await self.add_learner(server, address, deadline.left)
+        with added_as_learner(server):
             await wait_until_caught_up(self, server, deadline)
-        return await self.promote(server, deadline.left)
+            return await self.promote(server, deadline.left)
 
     async def promote(
         self,
@@ -385,3 +415,12 @@ def _require_ids(servers: Iterable[ServerId]) -> None:
     for server in servers:
         if not isinstance(server, int) or not 0 < server < 2**63:
             raise ValueError(f"{server!r} is no server's number: one from 1 on is")
+
+
+def _as_bytes(data: bytes | bytearray | memoryview, what: str) -> bytes:
+    """Take what may change later as it is now. What cannot be sent must fail its caller alone."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, bytearray | memoryview):
+        return bytes(data)
+    raise TypeError(f"{what} is bytes, not {type(data).__name__}")

@@ -1,7 +1,8 @@
 """How a request to a cluster can fail, and what is certain then.
 
-Everything but ``OutcomeUnknownError`` means that nothing was done. Messages may quote what a
-server said: show them through ``raft.printable``.
+Everything but ``OutcomeUnknownError`` means that nothing was done, and ``LaggingError`` that a part
+was: a new server is a learner. Messages may quote what a server said: show them through
+``raft.printable``.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class NotInTimeError(RaftError):
 
 
 class LaggingError(RaftError):
-    """A new server did not catch up with the log in time. It stays a learner."""
+    """A new server was added as a learner, and has not become a voter: it did not catch up, say."""
 
     advice = "see whether it runs and keeps up; then promote it, or remove it"
 

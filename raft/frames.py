@@ -311,6 +311,7 @@ class FollowerProgress:
 class Members:
     """Who belongs to the cluster, by the configuration at ``index`` of the log (0: from the start).
 
+    Until it is ``committed`` another leader may replace it, by another one at the same index.
     ``outgoing`` are the old voters while the configuration is joint (§6). ``progress`` is what
     ``leader`` knows of the others, whose logs should come up to ``last_index``.
     """

@@ -52,6 +52,8 @@ class Line:
         self._heard = heard
         self._opening: asyncio.Task[Call] | None = None
         self._call: Call | None = None
+        self._leaving: set[Call] = set()
+        """Connections that are no longer used, but by what waits on them."""
         self._closed = False
 
     @property
@@ -64,48 +66,60 @@ class Line:
 
         Raises RefusedError when the server will not talk to us, else UnreachableError.
         """
-        if self._closed:
-            raise RaftError("the client is closed")
-        if (ready := self.ready) is not None:
-            return ready
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
-            # Whoever waits for it sees its error; if nobody does any more, nobody needs to.
-            self._opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return await asyncio.shield(self._opening)
+        while True:
+            if self._closed:
+                raise RaftError("the client is closed")
+            if (ready := self.ready) is not None:
+                return ready
+            if (opening := self._opening) is None:
+                opening = self._opening = asyncio.create_task(self._open())
+                opening.add_done_callback(self._opened)
+            await asyncio.wait([opening])
+            if not opening.cancelled():
+                return opening.result()
 
     async def _open(self) -> Call:
-        call = Call(self._server, self._heard)
+        call = Call(self._server, self._heard, self._leaving.discard)
         try:
             await call.connect(self._address, self._identity)
         except (HandshakeError, OSError) as error:
             raise unreachable(self._server, self._address, error) from None
-        except asyncio.CancelledError:
-            raise RaftError("the client was closed") from None
-        finally:
-            self._opening = None
         self._call = call
         return call
+
+    def _opened(self, opening: asyncio.Task[Call]) -> None:
+        if self._opening is opening:
+            self._opening = None
+        # Whoever waits for it sees its error; if nobody does any more, nobody needs to.
+        if not opening.cancelled():
+            opening.exception()
+
+    def _stop_opening(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
 
     def move(self, address: str) -> None:
         """Connect to this address from now on."""
         if address != self._address:
             self._address = address
+            self._stop_opening()  # whoever waits for it opens it anew
             self.renew()
 
     def renew(self) -> None:
         """Use a new connection from now on. What waits on the old one goes on waiting."""
-        if self._call is not None:
-            self._call.close_when_idle()
-            self._call = None
+        if (call := self.ready) is not None:
+            self._leaving.add(call)
+            call.close_when_idle()
+        self._call = None
 
     def close(self) -> None:
         """End it for good, and every request on it."""
         self._closed = True
-        if self._opening is not None:
-            self._opening.cancel()
-        if self._call is not None:
-            self._call.close()
+        self._stop_opening()
+        for call in (self._call, *self._leaving):
+            if call is not None:
+                call.close()
 
 
 def unreachable(
@@ -125,8 +139,9 @@ class Call:
     requests share one timer.
     """
 
-    def __init__(self, server: ServerId, heard: Heard) -> None:
+    def __init__(self, server: ServerId, heard: Heard, gone: Callable[[Call], None]) -> None:
         self.lost = False
+        self._gone = gone
         self._server = server
         self._heard = heard
         self._connection: Connection | None = None
@@ -267,3 +282,4 @@ class Call:
         self._set_alarm(math.inf)
         for number in self._waiting:
             self._end(number, LostError(reason))
+        self._gone(self)

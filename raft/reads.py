@@ -44,6 +44,8 @@ class _Question:
     term: Term
     leader: ServerId | None
     asked_at: float
+    patience: float
+    """Seconds after which it is taken for lost."""
     reads: list[WaitingRead] = field(default_factory=list)
 
 
@@ -79,20 +81,25 @@ class Reads:
 
         A question is lost with its leader. A follower's may be lost on the way as well: what
         gets no answer for an election timeout is asked anew, together with newer reads and as
-        another question, because for those an answer to the old one would be out of date.
+        another question, because for those an answer to the old one would be out of date. Each
+        time it is waited for twice as long: the answers may just be slow.
         """
         core = self._core
+        patience = core.config.election_timeout_min
         for context, question in list(self._questions.items()):
             moved = (question.term, question.leader) != (core.term, core.leader)
-            late = now - question.asked_at >= core.config.election_timeout_min
+            late = now - question.asked_at >= question.patience
             if moved or (late and core.role is not Role.LEADER):
                 self._new += self._questions.pop(context).reads
+                if not moved:
+                    patience = max(patience, 2 * question.patience)
         if not self._new:
             return
         reads, self._new = self._new, []
         self._context = (self._context + 1) % 2**64
         if core.read_index(self._context, now):
-            self._questions[self._context] = _Question(core.term, core.leader, now, reads)
+            question = _Question(core.term, core.leader, now, patience, reads)
+            self._questions[self._context] = question
         else:
             _refuse(reads)
 

@@ -19,6 +19,8 @@ from raft.core.events import (
     EntriesTruncated,
     LeaderChanged,
     Role,
+    RoleChanged,
+    RoleReason,
     SnapshotInstalled,
     TransferChanged,
 )
@@ -65,6 +67,7 @@ from raft.wire import encode, in_frames
 
 _LOST = OutcomeUnknown("another leader's entry took its place in this server's log")
 _SKIPPED = OutcomeUnknown("a leader's snapshot stands for it by now, without its answer")
+_REMOVED = OutcomeUnknown("this server was removed, and hears no more of what it appended")
 _STOPPING = OutcomeUnknown("the server is shutting down")
 
 
@@ -115,6 +118,8 @@ class Requests:
         self._changes: dict[Index, _Client] = {}
         self._transfers: list[tuple[ServerId | None, _Client]] = []
         self._snapshots: list[tuple[Index, _Client]] = []
+        self._stored = self._snapshot_index
+        """The index of the snapshot that is on disk."""
 
     @property
     def busy(self) -> bool:
@@ -190,7 +195,7 @@ class Requests:
 
     def _propose(self, clients: Sequence[_Client], commands: Sequence[bytes]) -> None:
         refusals = list(map(self._machine.check, commands))
-        if any(refusals):
+        if any(refusal is not None for refusal in refusals):
             for client, refusal in zip(clients, refusals, strict=True):
                 if refusal is not None:
                     self._reply(client, Rejected(refusal))
@@ -350,15 +355,21 @@ class Requests:
             self._reply(client, Declined(Refusal.GIVEN_UP, detail))
 
     def _snapshot(self, client: _Client) -> None:
-        wanted, stored = self._core.last_applied, self._core.snapshot
-        if wanted == (stored.index if stored else 0):
-            self._reply(client, SnapshotTaken(wanted))
-        else:
-            self._snapshots.append((wanted, client))
+        wanted = self._core.last_applied
+        if wanted <= self._stored:
+            self._reply(client, SnapshotTaken(self._stored))
+            return
+        self._snapshots.append((wanted, client))
+        if self._snapshot_index < wanted:  # else it is on its way to the disk
             self._take_snapshot()
+
+    @property
+    def _snapshot_index(self) -> Index:
+        return self._core.snapshot.index if self._core.snapshot else Index(0)
 
     def stored(self, snapshot: Snapshot) -> None:
         """Answer whoever waits for a snapshot as new as the one that is on disk now."""
+        self._stored = snapshot.index
         waiting = []
         for wanted, client in self._snapshots:
             if wanted <= snapshot.index:
@@ -380,7 +391,7 @@ class Requests:
             last_term=core.log.last_term,
             commit_index=core.commit_index,
             last_applied=core.last_applied,
-            snapshot_index=core.snapshot.index if core.snapshot else Index(0),
+            snapshot_index=self._snapshot_index,
             configuration_index=core.configuration_index,
             voters=core.configuration.voters,
             outgoing=core.configuration.outgoing,
@@ -403,6 +414,9 @@ class Requests:
                 case LeaderChanged(_, leader) if leader is not None:
                     self._end_transfers(leader)
                 case TransferChanged(None):
+                    self._end_transfers(None)
+                case RoleChanged(_, _, RoleReason.REMOVED):
+                    self._lose(_REMOVED, first=self._core.commit_index + 1)
                     self._end_transfers(None)
         self._answer_changes()
 

@@ -219,11 +219,15 @@ class Server:
 
         That is tried for two election timeouts; a second call stops at once.
         """
-        if self._leaving or self.core.transfer_leadership(None, self.clock.now()) is not None:
+        core = self.core
+        under_way = core.transferee is not None
+        if self._leaving or not (
+            under_way or core.transfer_leadership(None, self.clock.now()) is None
+        ):
             self.stop()
             return
         self._leaving = True
-        _log.info("leadership goes to server %d before this one stops", self.core.transferee)
+        _log.info("leadership goes to server %d before this one stops", core.transferee)
         self._loop.call_later(2 * self._config.core.election_timeout_max, self.stop)
         self._schedule_turn()
 

@@ -45,6 +45,7 @@ class Session:
         or find no session: it is not carried out twice.
         """
         numbering, self._numbering = self._numbering, None
+        self._room.set()
         if numbering is not None:
             self._asker.tell(Propose(encode_request(CloseSession(numbering.session))))
 
@@ -96,18 +97,22 @@ class Session:
     async def _open(self, request: Asked) -> Numbering:
         """Return a session that has room for a command."""
         async with self._opening:
-            if self._numbering is None:
-                # A session that was opened without our knowing is used by nobody and expires.
-                opening = Propose(encode_request(OpenSession()))
-                asked = Asked(opening, numbered=True, heard=request.heard)
-                answer = _answer(await self._asker.search(asked))
-                if not isinstance(answer, SessionOpened):
-                    raise _error(answer)
-                self._numbering = Numbering(answer.session)
-            while self._numbering.unanswered >= MAX_UNANSWERED:
-                self._room.clear()
-                await self._room.wait()
-            return self._numbering
+            while (numbering := self._numbering) is None or numbering.unanswered >= MAX_UNANSWERED:
+                if numbering is None:
+                    self._numbering = await self._begin(request)
+                else:
+                    self._room.clear()
+                    await self._room.wait()
+            return numbering
+
+    async def _begin(self, request: Asked) -> Numbering:
+        # A session that was opened without our knowing is used by nobody and expires.
+        opening = Propose(encode_request(OpenSession()))
+        asked = Asked(opening, numbered=True, heard=request.heard)
+        answer = _answer(await self._asker.search(asked))
+        if not isinstance(answer, SessionOpened):
+            raise _error(answer)
+        return Numbering(answer.session)
 
 
 def _answer(reply: Reply) -> SessionAnswer:

@@ -56,9 +56,10 @@ class Events(AsyncIterator[Event]):
         self._arrived.set()
 
     def end(self, error: RaftError | None = None) -> None:
-        """No more will come, for this reason."""
-        self._ended, self._error = True, error
-        self._arrived.set()
+        """No more will come, for this reason; the first one counts."""
+        if not self._ended:
+            self._ended, self._error = True, error
+            self._arrived.set()
 
     async def __anext__(self) -> Event:
         await self.something()

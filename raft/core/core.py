@@ -246,7 +246,8 @@ class Core:
     ) -> Index | Refused:
         """Begin to change the members; return the index of the first step's entry (§6).
 
-        With ``expected_index`` only if the configuration is still the one at that index.
+        With ``expected_index`` only if the configuration is still the one at that index; it must
+        have been committed there, since another leader may have put another one in its place.
         """
         if self._leadership is None:
             return _NOT_LEADER
@@ -414,7 +415,8 @@ class Core:
     def _campaign(self, now: float, reason: RoleReason) -> None:
         """Convert to candidate, by way of a pre-vote if so configured (§5.2; thesis §9.6)."""
         if not self._state.may_campaign:
-            # Learners, and servers that were removed, wait to be called.
+            # Learners, and servers that were removed, wait to be called: by whom they do not know.
+            self._state.set_leader(None)
             self._state.arm_election_timer(now)
         elif self.config.pre_vote:
             self._election = None

@@ -170,18 +170,19 @@ class Progress:
     def refused(self, prev_log_index: Index, retry_from: Index, round_: int) -> bool:
         """Go back to ``retry_from`` because ``prev_log_index`` did not match.
 
+        But not behind matchIndex: up to there the logs are equal. That ``retry_from`` lies before
+        it means only that this log does not reach back to where the conflicting term ends in it
+        (it is compacted), so that the follower's own hint counts, where that term begins.
         Returns False, and changes nothing, for a refusal of an older request: one of before it
         last went back, that an acknowledgement contradicts, or that is not the probe now out.
         """
         if self.state is ProgressState.SNAPSHOT or round_ < self.back_since:
             return False
-        # Up to matchIndex the logs are equal: a follower that refuses now has more than that, and
-        # what it conflicts in begins behind it. Else it refused before it acknowledged.
-        if min(prev_log_index, retry_from) <= self.match_index:
+        if prev_log_index <= self.match_index:
             return False
         if self.state is ProgressState.PROBE and prev_log_index != self.next_index - 1:
             return False
-        self.next_index = min(retry_from, prev_log_index)
+        self.next_index = max(Index(self.match_index + 1), min(retry_from, prev_log_index))
         self.state = ProgressState.PROBE
         self.window.clear()
         self.waiting = False

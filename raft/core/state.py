@@ -259,9 +259,10 @@ class State:
                 Placed(snapshot.configuration_index, snapshot.configuration)
             )
         else:
-            # 7. Discard the entire log.
+            # 7. Discard the entire log. Of what is on disk only the committed entries are known to
+            #    be among those that the snapshot stands for, until it is there itself.
             self.log.restart(snapshot.index, snapshot.term)
-            self.saves.truncated(Index(snapshot.index + 1), rewrite=True)
+            self.saves.truncated(Index(self.commit_index + 1), rewrite=True)
             # 8. Load the snapshot's cluster configuration.
             configuration = self.rules.configuration_of(snapshot, self.configuration)
             self.configurations = Configurations(configuration, snapshot.configuration_index)

@@ -27,7 +27,10 @@ from raft.wire import DecodeError, RecordCodec, UnionCodec, load_schema
 MAX_KEY_BYTES = 1024
 MAX_VALUE_BYTES = 64 * 1024
 MAX_SCAN_BYTES = 256 * 1024
-"""Keys and values in the answer to a Scan; beyond that one asks for more."""
+"""Bytes of the pairs in the answer to a Scan; beyond that one asks for more."""
+
+_PAIR = 16
+"""Bytes that a pair takes in an answer beside its key and its value, which end whole words."""
 
 
 @value_class
@@ -389,7 +392,7 @@ class KeyValue:
         size = 0
         for key in self._keys(asked):
             value = self._values[key]
-            size += len(key) + len(value)
+            size += _PAIR + _whole_words(key) + _whole_words(value)
             if len(pairs) == (asked.limit or -1) or (pairs and size > MAX_SCAN_BYTES):
                 return Pairs(tuple(pairs), more=True)
             pairs.append(Put(key, value))
@@ -415,3 +418,7 @@ class KeyValue:
         pairs = _snapshots.decode(snapshot).pairs
         self._values = {pair.key: pair.value for pair in pairs}
         self._sorted = None
+
+
+def _whole_words(data: bytes) -> int:
+    return (len(data) + 7) // 8 * 8

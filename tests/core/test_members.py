@@ -221,6 +221,18 @@ def test_a_learner_receives_the_log_and_counts_in_no_majority() -> None:
     assert network.core(4).role is Role.FOLLOWER, "learners start no election"
 
 
+def test_a_learner_that_hears_nobody_names_no_leader() -> None:
+    """Who asks it for one, or for a read, would be sent to one that is gone."""
+    network = led()
+    change(network, 1, AddLearner(4))
+    network.settle()
+    assert network.core(4).leader == 1
+    network.crash(1)
+    network.fire(4)
+    assert network.core(4).leader is None
+    assert not network.core(4).read_index(1, network.now)
+
+
 def test_a_learner_is_promoted_when_it_has_caught_up() -> None:
     network = led()
     change(network, 1, AddLearner(4))

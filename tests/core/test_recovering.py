@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 
 from raft.core.core import Config, Core
-from raft.core.log import HardState
-from raft.core.messages import AppendEntries, Entry, Index, ServerId, Term, TimeoutNow
+from raft.core.log import HardState, Snapshot
+from raft.core.membership import Configuration
+from raft.core.messages import (
+    AppendEntries,
+    Entry,
+    Index,
+    InstallSnapshot,
+    ServerId,
+    Term,
+    TimeoutNow,
+)
 from raft.core.recovering import begin
-from raft.testing.network import Network
+from raft.testing.network import Network, entries_of
 
 
 def damaged(**options: Any) -> Network:
@@ -112,6 +121,27 @@ def test_it_ends_when_a_heartbeat_says_that_what_is_stored_is_committed() -> Non
     ready = core.ready(0.0)
     assert ready is not None
     assert ready.hard_state == HardState(term), "the disk is told"
+
+
+def test_a_snapshot_ends_it_once_it_is_on_disk_and_not_before() -> None:
+    """It takes the place of entries that are there, and were another leader's."""
+    config = Config(ServerId(2), (ServerId(1), ServerId(2), ServerId(3)))
+    damaged_log = entries_of([1] * 7 + [3] * 13)
+    core = Core(config, HardState(Term(5), None, Term(5)), damaged_log, Random(1), 0.0)
+    leader, me, term = ServerId(1), ServerId(2), Term(6)
+    core.step(AppendEntries(leader, me, term, Index(11), term, (), Index(0)), 0.0)
+    probed = core.ready(0.0)
+    whole = Snapshot(Index(10), term, Configuration(config.members), b"state")
+    piece = (whole.index, term, whole.configuration.encode(), 5, whole.checksum, 0, whole.data)
+    core.step(InstallSnapshot(leader, me, term, *piece), 0.0)
+    assert probed is not None
+    core.persisted(probed.number, 0.0)
+    assert core.recovering, "what was stored before is not the snapshot"
+    ready = core.ready(0.0)
+    assert ready is not None
+    assert (ready.snapshot, ready.hard_state) == (whole, None), "never both at once"
+    core.persisted(ready.number, 0.0)
+    assert not core.recovering
 
 
 def test_a_crash_does_not_end_it() -> None:

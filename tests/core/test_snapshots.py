@@ -20,6 +20,7 @@ from raft.core.messages import (
     Entry,
     InstallSnapshot,
     InstallSnapshotReply,
+    Message,
 )
 from raft.core.progress import ProgressState
 from raft.core.rules import Rules
@@ -29,6 +30,7 @@ from raft.testing.safety import Disk
 from tests.core.scenes import (
     arrive,
     change,
+    cluster,
     elect,
     exchange,
     heartbeat,
@@ -458,6 +460,29 @@ def pieces_to(network: Network, follower: int) -> list[int]:
         for message in network.each()
         if isinstance(message, InstallSnapshot) and message.dst == follower
     ]
+
+
+def test_a_follower_that_conflicts_in_what_is_compacted_gets_the_snapshot() -> None:
+    """Its conflicting term begins before matchIndex, and the leader no longer has that term."""
+    network = cluster(Rules(), [1] * 5 + [2] * 5, [1] * 12, [1] * 5 + [2] * 5)
+    elect(network, 1, 2, 3)
+
+    def without_entries_for_2(message: Message) -> bool:
+        return not (isinstance(message, AppendEntries) and message.dst == 2 and message.entries)
+
+    for command in (None, None, None, b"x", b"x", b"x", b"x", None):
+        if command is not None:
+            network.propose(1, command)
+        else:
+            network.fire(1)
+        network.settle(without_entries_for_2)
+        network.in_flight.clear()
+    assert network.core(1).progress[2].match_index == 5
+    network.compact(1, keep_entries=5)
+    for _ in range(3):
+        heartbeat(network, 1)
+    assert network.core(2).log.last_index == network.core(1).log.last_index
+    assert network.core(2).commit_index == network.core(1).commit_index
 
 
 def test_bug_20_the_receiver_restarts_while_it_receives() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,10 @@ async def cleanup() -> AsyncIterator[contextlib.AsyncExitStack]:
     # Closing takes one more turn of the loop, and every transport says when it is closed.
     while len(asyncio.all_tasks()) > 1:
         await asyncio.sleep(0)
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """Listen like a paused process: the kernel accepts connections, and nobody reads them."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"

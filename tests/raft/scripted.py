@@ -70,6 +70,7 @@ class Scripted:
         self.script = script
         self.requests: list[ClientRequest] = []
         self.connections: set[Connection] = set()
+        self.observers: set[Connection] = set()
         self.asked = asyncio.Event()
         self._listener = Listener(Identity(CLUSTER, server, secret), self)
 
@@ -95,11 +96,15 @@ class Scripted:
         if reply is not None:
             connection.send(ClientReply(request.id, reply))
 
-    def connection_lost(self, connection: Connection) -> None: ...
+    def connection_lost(self, connection: Connection) -> None:
+        self.observers.discard(connection)
+
+    def observer_attached(self, connection: Connection) -> None:
+        self.observers.add(connection)
+
     def peer_attached(self, peer: ServerId, address: str) -> None: ...
     def peer_lost(self, peer: ServerId) -> None: ...
     def peer_message(self, message: Message) -> None: ...
-    def observer_attached(self, connection: Connection) -> None: ...
     def control(self, connection: Connection, control: Control) -> None: ...
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -15,7 +14,6 @@ from raft.errors import (
     NoLeaderError,
     NotLeaderError,
     OutcomeUnknownError,
-    RaftError,
     RefusedError,
     RejectedError,
     UnknownServerError,
@@ -33,7 +31,7 @@ from raft.frames import (
     Result,
 )
 from raft.machine.base import MAX_COMMAND_BYTES
-from raft.transport import Connection, format_address
+from raft.transport import Connection, calling, format_address
 from tests.raft.scripted import (
     CLUSTER,
     ONE,
@@ -47,16 +45,7 @@ from tests.raft.scripted import (
     says,
     silent,
     status,
-    until,
 )
-
-
-@pytest.fixture
-def mute() -> Iterator[str]:
-    """Listen like a paused process: the kernel accepts connections, and nobody reads them."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
-
 
 Ask = Callable[[Raft], Awaitable[bytes]]
 BOTH = pytest.mark.parametrize(
@@ -229,6 +218,29 @@ async def test_what_is_too_long_is_refused_here() -> None:
         assert await raft.propose(bytes(MAX_COMMAND_BYTES)) == b"", "the connection goes on"
 
 
+@pytest.mark.parametrize("data", [bytearray(b"c"), memoryview(b"c")])
+async def test_other_kinds_of_bytes_are_taken_as_they_are_when_asked(
+    data: bytearray | memoryview,
+) -> None:
+    one = Scripted(ONE, says(Result(b"done")))
+    async with cluster(one) as raft:
+        asked = (raft.propose(data), raft.propose(b"c"), raft.read(data), raft.read(b"c"))
+        assert await asyncio.gather(*asked) == [b"done"] * 4
+    assert sorted(one.bodies, key=repr) == [Propose(b"c")] * 2 + [Read(b"c")] * 2
+
+
+@pytest.mark.parametrize("data", ["text", None, 5, [1]])
+@pytest.mark.parametrize("sessions", [False, True])
+async def test_what_is_no_bytes_fails_alone(sessions: bool, data: bytes) -> None:
+    async with cluster(Scripted(ONE, says(Result(b"done"))), sessions=sessions) as raft:
+        asked = (raft.propose(data), raft.read(data), raft.read(b"q"))
+        command, query, neighbour = await asyncio.gather(*asked, return_exceptions=True)
+    for error, what in ((command, "a command"), (query, "a query")):
+        assert isinstance(error, TypeError)
+        assert str(error) == f"{what} is bytes, not {type(data).__name__}"
+    assert neighbour == b"done"
+
+
 async def test_a_server_that_is_said_to_lead_is_asked_first() -> None:
     one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"done")))
     async with cluster(one, two) as raft:
@@ -285,6 +297,22 @@ async def test_a_server_that_moved_is_asked_at_its_new_address() -> None:
         assert await raft.propose(b"c") == b"new"
         with pytest.raises(ValueError, match="'nowhere' is not an address"):
             raft.moved(ONE, "nowhere")
+    new.stop()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 10])
+async def test_a_server_that_moves_while_it_is_called_is_called_at_its_new_address(
+    turns: int, mute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calling, "HANDSHAKE_SECONDS", 600.0)
+    new = Scripted(ONE, says(Result(b"new")))
+    address = await new.start()
+    async with Raft({ONE: mute}, CLUSTER, SECRET, sessions=False) as raft:
+        asking = asyncio.create_task(raft.read(b"q", timeout=None))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raft.moved(ONE, address)
+        assert await asyncio.wait_for(asking, 10) == b"new"
     new.stop()
 
 
@@ -472,19 +500,13 @@ async def test_a_silent_server_does_not_hold_up_who_waits_on_it(impatient: None)
         assert await command == b"one"
 
 
-async def test_closing_ends_what_is_under_way(mute: str) -> None:
-    one = Scripted(ONE, silent)
+async def test_who_is_cancelled_while_connecting_leaves_the_attempt_to_the_others() -> None:
+    one = Scripted(ONE, says(Result(b"done")))
     async with cluster(one) as raft:
-        command = asyncio.create_task(raft.propose(b"c", timeout=None))
-        query = asyncio.create_task(raft.read(b"q", timeout=None))
-        other = Raft({ONE: mute}, CLUSTER, SECRET, sessions=False)
-        connecting = asyncio.create_task(other.propose(b"c", timeout=None))
-        await until(lambda: len(one.requests) == 2)
-        raft.close()
-        other.close()
-        with pytest.raises(OutcomeUnknownError):
-            await command
-        with pytest.raises(RaftError, match="the client is closed"):
-            await query
-        with pytest.raises(RaftError, match="the client was closed"):
-            await connecting
+        given_up, waiting = (asyncio.create_task(raft.read(b"q")) for _ in range(2))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        assert await waiting == b"done"
+    assert len(one.connections) == 1

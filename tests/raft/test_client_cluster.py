@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
 
-from raft import changing
+from raft import Raft, changing
 from raft.core.membership import AddLearner, AddVoter, Remove
 from raft.core.messages import Index, ServerId
 from raft.core.ready import Refusal
 from raft.errors import (
     BusyError,
+    ChangeInProgressError,
     ConfigurationMovedError,
     DeclinedError,
     GivenUpError,
@@ -249,6 +251,82 @@ async def test_a_change_that_nobody_tells_of_is_unknown() -> None:
             await raft.add_learner(THREE, "127.0.0.1:1", timeout=0.3)
 
 
+REFUSALS = (
+    *(Refusal.CHANGE_IN_PROGRESS, Refusal.CONFIGURATION_MOVED, Refusal.NO_COMMIT_YET),
+    *(Refusal.BUSY, Refusal.TRANSFERRING, Refusal.IMPOSSIBLE),
+)
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+async def test_a_change_that_is_refused_when_it_is_asked_for_again_is_unknown(
+    reason: Refusal,
+) -> None:
+    """What is in progress may be the very change that got no answer before."""
+    asked = 0
+
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        nonlocal asked
+        if isinstance(request.body, MembersQuery):
+            return members(4)
+        asked += 1
+        if asked > 1:
+            return Declined(reason, "why")
+        connection.close("crashed")
+        return None
+
+    async with cluster(Scripted(ONE, script)) as raft:
+        with pytest.raises(OutcomeUnknownError):
+            await raft.remove(TWO, timeout=0.3)
+    assert asked > 1
+
+
+async def test_members_that_are_not_committed_are_not_what_a_change_is_made_to() -> None:
+    """Another leader may put other members at the same index, and this change was not for those."""
+    looks = 0
+
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        nonlocal looks
+        if isinstance(request.body, MembersQuery):
+            looks += 1
+            return members(4, committed=looks > 2)
+        assert isinstance(request.body, ChangeMembers)
+        assert looks == 3
+        return dataclasses.replace(members(5), voters=(ONE,))
+
+    async with cluster(Scripted(ONE, script)) as raft:
+        await raft.remove(TWO, timeout=20)
+    with pytest.raises(ChangeInProgressError, match="the change at index 4 is not over yet"):
+        async with cluster(Scripted(ONE, says(members(4, committed=False)))) as raft:
+            await raft.remove(TWO, timeout=0.3)
+
+
+@pytest.mark.parametrize("then", [silent, says(Declined(Refusal.IMPOSSIBLE, "no member"))])
+async def test_a_learner_that_is_not_promoted_is_one_all_the_same(then: Script) -> None:
+    progress = (FollowerProgress(THREE, Index(10), Index(9)),)
+    learner = dataclasses.replace(members(4), learners=(THREE,), progress=progress)
+
+    def script(request: ClientRequest, connection: Connection) -> Reply:
+        if len(one.requests) == 4:
+            one.script = then
+        return learner
+
+    one = Scripted(ONE, script)
+    async with cluster(one) as raft:
+        with pytest.raises(LaggingError, match="server 3 was added as a learner; then: "):
+            await raft.add(THREE, "127.0.0.1:1", timeout=0.5)
+
+
+async def test_nothing_was_done_for_a_voter_of_which_nobody_tells() -> None:
+    def script(request: ClientRequest, connection: Connection) -> Reply:
+        one.script = silent
+        return members(4)
+
+    one = Scripted(ONE, script)
+    async with cluster(one) as raft:
+        with pytest.raises(NoLeaderError):
+            await raft.add(TWO, "127.0.0.1:1", timeout=0.3)
+
+
 async def test_a_learner_that_nobody_tells_of_is_one_all_the_same() -> None:
     progress = (FollowerProgress(THREE, Index(3), Index(2)),)
     lagging = dataclasses.replace(members(4), learners=(THREE,), progress=progress)
@@ -260,7 +338,7 @@ async def test_a_learner_that_nobody_tells_of_is_one_all_the_same() -> None:
 
     one = Scripted(ONE, script)
     async with cluster(one) as raft:
-        with pytest.raises(LaggingError, match="server 3 is a learner, and nobody says any more"):
+        with pytest.raises(LaggingError, match="server 3 was added as a learner; then: no leader"):
             await raft.add(THREE, "127.0.0.1:1", timeout=0.5)
 
 
@@ -331,6 +409,37 @@ async def test_requests_go_where_they_are_sent() -> None:
         assert await raft.transfer_leadership() == TWO
         assert await raft.transfer_leadership(THREE) == THREE
     assert one.bodies == [MembersQuery()]
+
+
+async def test_the_leader_is_found_and_asked_within_one_limit() -> None:
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        match request.body:
+            case MembersQuery():
+                return members()
+            case TakeSnapshot():
+                return SnapshotTaken(Index(5))
+        return status(ONE)
+
+    async with cluster(Scripted(ONE, script)) as raft:
+        assert await raft.status(timeout=asyncio.timeout(5)) == status(ONE)
+        assert await raft.snapshot(timeout=asyncio.timeout(5)) == 5
+
+
+async def test_a_caller_may_end_the_wait_for_the_leader_that_was_found() -> None:
+    def script(request: ClientRequest, connection: Connection) -> Reply | None:
+        return members() if isinstance(request.body, MembersQuery) else None
+
+    one = Scripted(ONE, script)
+    outcomes = ((Raft.status, NoLeaderError), (Raft.snapshot, OutcomeUnknownError))
+    async with cluster(one) as raft:
+        for ask, outcome in outcomes:
+            one.requests.clear()
+            limit = asyncio.timeout(None)
+            asking = asyncio.create_task(ask(raft, None, limit))
+            await until(lambda: len(one.requests) == 2)
+            limit.reschedule(asyncio.get_running_loop().time())
+            with pytest.raises(outcome, match=r"server 1.*no answer in time"):
+                await asking
 
 
 async def test_a_transfer_without_an_answer_is_unknown() -> None:

@@ -9,10 +9,24 @@ from contextlib import asynccontextmanager
 import pytest
 
 from raft import AddVoter, Raft
+from raft.core.events import LeaderChanged
+from raft.core.messages import ServerId, Term
 from raft.errors import DeclinedError, NotInTimeError, OutcomeUnknownError, RaftError
-from raft.frames import NotLeader, OutcomeUnknown, Result, SnapshotTaken
+from raft.frames import NotLeader, Observation, OutcomeUnknown, Result, SnapshotTaken
+from raft.watching import Event
 from tests.raft.cluster import free_addresses
-from tests.raft.scripted import CLUSTER, ONE, SECRET, TWO, Scripted, cluster, hangs_up, says, silent
+from tests.raft.scripted import (
+    CLUSTER,
+    ONE,
+    SECRET,
+    TWO,
+    Scripted,
+    cluster,
+    hangs_up,
+    says,
+    silent,
+    until,
+)
 
 TIME = 0.08
 
@@ -79,3 +93,80 @@ async def test_where_nobody_is_nothing_was_done(call: str) -> None:
                 await CALLS[call](raft)
     assert not isinstance(failure.value, OutcomeUnknownError)
     assert isinstance(failure.value, NotInTimeError) == call.startswith("wait")
+
+
+# --- Closing ----------------------------------------------------------------------------------
+
+
+async def test_closing_ends_what_is_under_way(mute: str) -> None:
+    one = Scripted(ONE, silent)
+    async with cluster(one) as raft:
+        command = asyncio.create_task(raft.propose(b"c", timeout=None))
+        query = asyncio.create_task(raft.read(b"q", timeout=None))
+        other = Raft({ONE: mute}, CLUSTER, SECRET, sessions=False)
+        connecting = asyncio.create_task(other.propose(b"c", timeout=None))
+        await until(lambda: len(one.requests) == 2)
+        raft.close()
+        other.close()
+        with pytest.raises(OutcomeUnknownError):
+            await command
+        with pytest.raises(RaftError, match="the client is closed"):
+            await query
+        with pytest.raises(RaftError, match="the client is closed"):
+            await connecting
+
+
+async def test_closing_ends_what_waits_on_a_connection_that_was_given_up(impatient: None) -> None:
+    one, two = Scripted(ONE, silent), Scripted(TWO, says(Result(b"two")))
+    async with cluster(one, two) as raft:
+        command = asyncio.create_task(raft.propose(b"c", timeout=None))
+        await asyncio.wait_for(one.asked.wait(), 5)
+        assert await raft.read(b"q") == b"two"
+        assert not command.done()
+        raft.close()
+        with pytest.raises(OutcomeUnknownError, match="the client hung up"):
+            async with asyncio.timeout(5):
+                await command
+
+
+async def test_closing_before_the_first_step_to_connect_is_nobodys_cancellation() -> None:
+    async with cluster(Scripted(ONE, silent)) as raft:
+        asking = asyncio.create_task(raft.read(b"q"))
+        await asyncio.sleep(0)
+        raft.close()
+        with pytest.raises(RaftError, match="the client is closed"):
+            await asking
+
+
+async def read_all(events: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in events]
+
+
+async def test_closing_ends_the_events() -> None:
+    one, two = Scripted(ONE, silent), Scripted(TWO, silent)
+    async with cluster(one, two) as raft:
+        watching = [asyncio.create_task(read_all(raft.events(server))) for server in (ONE, TWO)]
+        unread = raft.events(ONE)
+        first = asyncio.create_task(anext(unread))
+        await until(lambda: len(one.observers) == 2 and len(two.observers) == 1)
+        for observer in one.observers:
+            observer.send(Observation(0.0, 0.0, LeaderChanged(Term(2), None)))
+        assert await first == LeaderChanged(Term(2), None)
+        raft.close()
+        ended = await asyncio.wait_for(asyncio.gather(*watching), 5)
+        assert ended == [[LeaderChanged(Term(2), None)], []]
+        await until(lambda: not one.observers | two.observers)
+        assert await read_all(unread) == []
+
+
+@pytest.mark.parametrize("server", [None, ONE])
+async def test_a_closed_client_watches_nobody(server: ServerId | None) -> None:
+    one = Scripted(ONE, silent)
+    async with cluster(one) as raft:
+        connecting = asyncio.create_task(anext(raft.events(server)))
+        await asyncio.sleep(0)
+        raft.close()
+        for asking in (connecting, anext(raft.events(server))):
+            with pytest.raises(RaftError, match="the client is closed"):
+                await asyncio.wait_for(asking, 5)
+        await until(lambda: not one.observers)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from raft.errors import NoLeaderError, OutcomeUnknownError, RejectedError
+from raft.errors import NoLeaderError, OutcomeUnknownError, RaftError, RejectedError
 from raft.frames import (
     ClientReply,
     ClientRequest,
@@ -169,6 +169,50 @@ async def test_an_expired_session_is_replaced_when_that_is_safe() -> None:
         machine.open_another()
         assert await raft.propose(b"b") == b"answer to b"
     assert machine.journal == [b"a", b"b"]
+
+
+async def test_who_waits_for_room_in_a_session_that_expires_gets_it_in_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("raft.session.MAX_UNANSWERED", 1)
+    machine = Machine(max_sessions=1)
+    held: list[tuple[ClientRequest, Connection]] = []
+    one = Scripted(ONE, machine.answers)
+    async with cluster(one, sessions=True) as raft:
+        await raft.propose(b"a")
+        machine.open_another()
+        one.script = lambda request, connection: held.append((request, connection))
+        expiring = asyncio.create_task(raft.propose(b"b"))
+        waiting = asyncio.create_task(raft.propose(b"c"))
+        await until(lambda: bool(held))
+        one.script = machine.answers
+        (request, connection), *none = held
+        connection.send(ClientReply(request.id, machine.carry_out(request)))
+        assert await waiting == b"answer to c"
+        assert await expiring == b"answer to b"
+    assert not none
+    assert sorted(machine.journal) == [b"a", b"b", b"c"]
+
+
+async def test_who_waits_for_room_when_the_client_is_closed_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("raft.session.MAX_UNANSWERED", 1)
+    machine = Machine()
+    one = Scripted(ONE, machine.answers)
+    async with cluster(one, sessions=True) as raft:
+        await raft.propose(b"a")
+        one.script = silent
+        sent = asyncio.create_task(raft.propose(b"b", timeout=None))
+        waiting = asyncio.create_task(raft.propose(b"c", timeout=None))
+        await until(lambda: len(one.requests) == 3)
+        raft.close()
+        with pytest.raises(RaftError, match="the client is closed") as failure:
+            await waiting
+        assert not isinstance(failure.value, OutcomeUnknownError), "it was never sent"
+        with pytest.raises(OutcomeUnknownError):
+            await sent
+    assert machine.journal == [b"a"]
 
 
 async def test_a_session_that_expired_with_the_answer_leaves_the_outcome_unknown() -> None:

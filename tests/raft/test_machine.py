@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from raft.codec import DecodeError
 from raft.machine import register
+from raft.machine.base import MAX_ANSWER_BYTES
 from raft.machine.kv import (
     MAX_KEY_BYTES,
     MAX_SCAN_BYTES,
@@ -132,6 +133,14 @@ def test_scan() -> None:
     assert scan(machine, b"x") == ([], False)
     apply(machine, Delete(b"aa"), Put(b"ac", b""))
     assert scan(machine, b"a")[0] == [b"a", b"ab", b"ac", b"a\xff"]
+
+
+@pytest.mark.parametrize("value", [b"", b"1"])
+def test_a_scan_of_many_small_pairs_is_an_answer_that_may_be_sent(value: bytes) -> None:
+    machine = KeyValue()
+    apply(machine, *(Put(b"k%07d" % number, value) for number in range(MAX_SCAN_BYTES // 16)))
+    assert len(machine.query(encode_query(Scan()))) <= MAX_ANSWER_BYTES
+    assert scan(machine)[1], "the rest may be asked for"
 
 
 def test_a_scan_stops_where_an_answer_is_full() -> None:

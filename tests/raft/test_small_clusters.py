@@ -516,6 +516,20 @@ async def test_a_leader_leaves_when_nobody_takes_over_all_the_same() -> None:
         assert not any(isinstance(e, RoleChanged) and e.role is Role.LEADER for e in told)
 
 
+async def test_a_leader_leaves_by_the_transfer_that_is_under_way() -> None:
+    async with small() as cluster:
+        leader, target = cluster.leader, max(cluster.followers, key=lambda seat: seat.id)
+        target.store.gate.shut()  # so that the other one would be the better choice
+        await cluster.raft.propose(b"second", timeout=20)
+        server = leader.server
+        assert server.core.transfer_leadership(target.id, server.clock.now()) is None
+        server.leave()
+        assert not server._ended.done()
+        target.store.gate.open()
+        await asyncio.wait_for(leader.running, 20)
+        await target.until(lambda: cluster.leader is target)
+
+
 async def test_told_to_leave_twice_a_server_stops_at_once() -> None:
     async with small() as cluster:
         leader = cluster.leader
