@@ -141,7 +141,12 @@ class Applier:
 
     def _begin_snapshot(self) -> None:
         self._taking = asyncio.get_running_loop().run_in_executor(None, self._machine.snapshot)
-        self._taking.add_done_callback(lambda taking: self._go_on())
+        self._taking.add_done_callback(self._taken)
+
+    def _taken(self, taking: asyncio.Future[bytes]) -> None:
+        if not taking.cancelled():
+            taking.exception()  # seen: if the server has stopped, nobody else will look
+        self._go_on()
 
     def _end_snapshot(self, data: bytes) -> None:
         self._taking = None

@@ -125,7 +125,7 @@ def _validity(facts: Facts) -> str:
 def _servers(text: str) -> list[str]:
     first, dots, last = text.partition("..")
     numbers = (first, last if dots else first)
-    if not all(number.isascii() and number.isdigit() for number in numbers):
+    if not all(re.fullmatch(r"[0-9]{1,19}", number) for number in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is no server: 1 is, or 1..3")
     lowest, highest = map(int, numbers)
     if not 0 < lowest <= highest < 2**63 or highest - lowest >= _MOST:

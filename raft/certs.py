@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from raft.certificate import Role, Subject
-from raft.handshake import MAX_CLUSTER_SIZE
+from raft.handshake import require_cluster_name
 from raft.private import read_private, write_private
 
 AUTHORITY_FILE = "ca.pem"
@@ -125,10 +125,14 @@ def open_authority(directory: Path, cluster: str | None) -> Authority:
     if not path.exists():
         if cluster is None:
             raise CertsError(f"{path}: there is no CA yet, so give the cluster's name (--cluster)")
-        if not 0 < len(cluster.encode()) <= MAX_CLUSTER_SIZE:
-            raise CertsError(f"a cluster's name has 1 to {MAX_CLUSTER_SIZE} bytes")
+        try:
+            require_cluster_name(cluster)
+        except ValueError as error:
+            raise CertsError(str(error)) from None
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
+        if not directory.is_dir():
+            raise CertsError(f"{directory}: this is no directory")
         if directory.stat().st_mode & 0o077:
             raise CertsError(f"{directory}: others may use this directory; chmod 700 it first")
         write_private(path, Authority.new(cluster).pem())

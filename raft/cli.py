@@ -62,6 +62,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show is no error
         sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
@@ -77,6 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return _fail(options, f"{error.filename or 'standard output'}: {error.strerror}")
     return status
+
+
+def _open_closed_streams() -> None:
+    """Let whatever was closed when we began lead nowhere: Python has None in its place.
+
+    And the operating system would give its number to the next file, for others to write into.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def _drop_output() -> None:
@@ -103,16 +114,18 @@ def _serve(options: argparse.Namespace) -> int:
     from raft.handshake import Identity
     from raft.server import ServerConfig
     from raft.serving import serve
+    from raft.transport import is_unspecified, parse_address
 
     peers = _by_id(options, options.peer, "--peer")
     if options.id in peers:
         _misused(options, f"--peer names the other servers; {options.id} is this one")
     here = options.advertise or options.listen
-    known = peers if here.endswith(":0") else {**peers, options.id: here}
+    host, port = parse_address(here)
+    known = peers if port == 0 else {**peers, options.id: here}
     _must_differ(options, known, "--peer")
     shortest, longest = options.election_timeout
     secret = _secret(options)
-    if not isinstance(secret, bytes) and here.startswith(("0.0.0.0:", "[::]:")):
+    if not isinstance(secret, bytes) and is_unspecified(host):
         _misused(options, f"nobody can call {here}: --advertise an address that others can")
     try:
         identity = Identity(_cluster(options, secret), options.id, secret)
@@ -275,7 +288,7 @@ def _read_secret(path: Path | str) -> bytes:
 
 
 def _id(text: str) -> ServerId:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**63):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
         raise argparse.ArgumentTypeError(f"{text!r} is no server id: a number from 1 on is")
     return ServerId(int(text))
 
@@ -302,10 +315,14 @@ def _server(text: str) -> tuple[ServerId, str]:
     number, equals, address = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} should be ID=HOST:PORT")
+    if "," in address:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} are several: give the option once for each server"
+        )
     return _id(number), _address(address)
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s)")
 _UNITS = {"ms": 0.001, "s": 1.0}
 
 
@@ -323,7 +340,7 @@ def _durations(text: str) -> tuple[float, float]:
     return _duration(shortest), _duration(longest if dots else shortest)
 
 
-_SIZE = re.compile(r"(\d+)(KiB|MiB|GiB)?")
+_SIZE = re.compile(r"(\d{1,18})(KiB|MiB|GiB)?")
 _FACTORS = {None: 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 

@@ -57,6 +57,16 @@ class HandshakeError(Exception):
         self.detail = detail
 
 
+def require_cluster_name(name: str) -> None:
+    """Raise ValueError if this can be no cluster's name."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:  # the command line held other bytes than text
+        size = 0
+    if not 0 < size <= MAX_CLUSTER_SIZE:
+        raise ValueError(f"a cluster's name has 1 to {MAX_CLUSTER_SIZE} bytes of UTF-8")
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Who one end of a connection is, and what proves it: a secret, or a certificate.
@@ -74,8 +84,7 @@ class Identity:
     address: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.cluster.encode()) <= MAX_CLUSTER_SIZE:
-            raise ValueError(f"a cluster's name has 1 to {MAX_CLUSTER_SIZE} bytes")
+        require_cluster_name(self.cluster)
         if isinstance(self.secret, Certificate):
             subject = self.secret.subject
             me = subject.server if self.server is None else self.server

@@ -8,12 +8,16 @@ from pathlib import Path
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a new file (mode 0600). Raises OSError, also if the file exists."""
+    """Write a new file (mode 0600), or none at all. Raises OSError, also if the file exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        path.unlink()  # a part of a secret is none, and would be in the way
+        raise
 
 
 def read_private(path: Path) -> bytes:

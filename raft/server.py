@@ -24,6 +24,7 @@ from raft.clock import VirtualClock
 from raft.core.config import Config
 from raft.core.core import Core
 from raft.core.events import CoreEvent, Role
+from raft.core.membership import Configuration
 from raft.core.messages import Message, ServerId, Term
 from raft.core.ready import Ready
 from raft.core.rules import Rules
@@ -55,7 +56,10 @@ from raft.watching import Watchers
 from raft.wire import MAX_FRAME
 
 MAX_PAYLOAD = MAX_FRAME // 2
-"""So many bytes of entries, or of a snapshot, fit into a message with what tells of them."""
+"""So many bytes of entries, or of a snapshot, fit into a message with what tells of them.
+
+A snapshot's piece travels with the configuration: together with the longest it fits, too.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +93,9 @@ class ServerConfig:
         for name in ("max_append_bytes", "snapshot_chunk_bytes"):
             if (size := getattr(self.core, name)) > MAX_PAYLOAD:
                 raise ValueError(f"{name} must be at most {MAX_PAYLOAD}, not {size}")
+        first = Configuration(self.core.members, addresses=self.core.addresses)
+        if (reason := first.too_long()) is not None:
+            raise ValueError(reason)
         listen = self.listen or dict(self.core.addresses).get(self.core.server, "")
         if not listen:
             raise ValueError(

@@ -126,9 +126,20 @@ async def _run(server: Server, config: ServerConfig) -> int:
         loop.add_signal_handler(signal_number, server.leave)
     if config.attended:
         _stop_when_input_ends(loop, server)
-    announcement = {"server": config.core.server, "pid": os.getpid(), "address": address}
-    print(json.dumps(announcement), flush=True)
+    status = _announce(config, address)
+    if status != STOPPED:
+        server.stop()
     await server.run()
+    return status
+
+
+def _announce(config: ServerConfig, address: str) -> int:
+    announcement = {"server": config.core.server, "pid": os.getpid(), "address": address}
+    try:
+        print(json.dumps(announcement), flush=True)
+    except OSError as error:
+        _log.error("cannot say where this server listens: %s", error.strerror)
+        return FAILED
     return STOPPED
 
 

@@ -66,8 +66,12 @@ def _seeds(text: str) -> range:
     return seeds
 
 
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10
+
+
 def _size(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_SERVERS:
+    if not _is_number(text) or not 1 <= int(text) <= MOST_SERVERS:
         raise argparse.ArgumentTypeError(f"{text!r}: 1 to {MOST_SERVERS} servers")
     return int(text)
 
@@ -83,13 +87,13 @@ def _seconds(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
+    if not _is_number(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
     return int(text)
 
 
 def _jobs(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
+    if not _is_number(text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: one process at least")
     return int(text)
 

@@ -426,9 +426,10 @@ class Leadership:
             target = placed.latest.after(changes)
         except ConfigurationError as error:
             return Refused(Refusal.IMPOSSIBLE, str(error))
-        return self._append_configuration(
-            state.rules.next_configuration(placed.latest, target), now
-        )
+        step = state.rules.next_configuration(placed.latest, target)
+        if (reason := step.too_long()) is not None:
+            return Refused(Refusal.IMPOSSIBLE, reason)
+        return self._append_configuration(step, now)
 
     def _leave_joint(self, now: float) -> None:
         """Append C_new once C_old,new is committed, whoever began the change (§6).

@@ -22,6 +22,9 @@ from typing import TypeVar
 from raft.core.messages import Index, ServerId
 from raft.core.quorum import is_quorum, quorum_value
 
+MAX_CONFIGURATION_BYTES = 128 * 1024
+"""A longer one is refused before it enters the log: it goes into messages, beside other things."""
+
 Number = TypeVar("Number", int, float)
 
 
@@ -180,6 +183,12 @@ class Configuration:
             },
             separators=(",", ":"),
         ).encode()
+
+    def too_long(self) -> str | None:
+        """Say that a configuration is over the limit, None if it is not."""
+        if (size := len(self.encode())) <= MAX_CONFIGURATION_BYTES:
+            return None
+        return f"the configuration has {size} bytes; at most {MAX_CONFIGURATION_BYTES} are taken"
 
     @classmethod
     def decode(cls, data: bytes) -> Configuration:

@@ -19,7 +19,7 @@ one connection with a logged reason.
 """
 
 from raft.handshake import HandshakeError, Identity
-from raft.transport.addresses import format_address, parse_address
+from raft.transport.addresses import format_address, is_unspecified, parse_address
 from raft.transport.calling import connect
 from raft.transport.connection import Connection
 from raft.transport.link import PeerLink
@@ -34,5 +34,6 @@ __all__ = [
     "PeerLink",
     "connect",
     "format_address",
+    "is_unspecified",
     "parse_address",
 ]

@@ -67,6 +67,8 @@ async def _open(connection: Connection, address: str, host: str, port: int) -> N
         await asyncio.get_running_loop().create_connection(lambda: connection, host, port)
     except OSError as error:
         raise OSError(f"{address}: {_in_words(error)}") from None
+    except UnicodeError:  # a name that the resolver cannot write as it must be
+        raise OSError(f"{address}: there can be no such host") from None
 
 
 def _in_words(error: OSError) -> str:

@@ -31,6 +31,8 @@ MAX_UNPROVEN = 32
 MAX_CALLERS = 64
 """Clients, observers, and peers, that one server hears at once; of each peer one connection."""
 
+_STOPS = "the server stops"
+
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +90,7 @@ class Listener:
         self._identity = identity
         self._handlers = handlers
         self._server: asyncio.Server | None = None
+        self._closed = False
         self._unproven: dict[Connection, asyncio.TimerHandle] = {}
         self._strangers = Strangers()
         self._callers: set[Connection] = set()
@@ -103,16 +106,22 @@ class Listener:
         if isinstance(self._identity.secret, Certificate):
             self._identity.secret.remind()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, host, port)
+        self._server = await loop.create_server(self._accept, host, port, start_serving=False)
+        try:
+            await self._server.start_serving()
+        except BaseException:
+            self.close()
+            raise
         name = self._server.sockets[0].getsockname()
         return format_address(name[0], name[1])
 
     def close(self) -> None:
         """Stop listening and close every connection; what was sent still leaves."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
         for connection in [*self._unproven, *self._callers, *self._peer_connections.values()]:
-            connection.close("the server stops")
+            connection.close(_STOPS)
 
     def _accept(self) -> Connection:
         handshake = ServerHandshake(self._identity)
@@ -125,6 +134,10 @@ class Listener:
         return connection
 
     def _await_proof(self, connection: Connection) -> None:
+        if self._closed:
+            # It was accepted before; the loop tells of it a turn later.
+            connection.close(_STOPS)
+            return
         if len(self._unproven) >= MAX_UNPROVEN:
             # Gone from here at once: many may come in one turn of the loop.
             victim = self._least_trusted()

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import errno
 import logging
 import os
 import shlex
@@ -124,7 +125,9 @@ class TestMaking:
             ("certs make new --server 1", "new/ca.pem: there is no CA yet, so give the cluster's"),
             ("certs make c --cluster other --server 9", "this is the CA of cluster 'demo'"),
             (f"certs make new --cluster {'x' * 201}", "a cluster's name has 1 to 200 bytes"),
+            ("certs make new --cluster \udcff", "a cluster's name has 1 to 200 bytes of UTF-8\n"),
             ("certs make open --cluster demo --server 1", "others may use this directory"),
+            ("certs make junk --cluster demo", "junk: this is no directory\n"),
             ("certs make no/where --cluster demo", "no/where: No such file or directory"),
             ("certs renew new", "new/ca.pem: No such file or directory"),
             ("certs renew c nothing.pem", "nothing.pem: No such file or directory"),
@@ -156,6 +159,7 @@ class TestMaking:
             ("certs make c --server 3..1", "'3..1' is no range of servers: 1..3 is"),
             ("certs make c --server 1..9999", "is no range of servers"),
             ("certs make c --server one", "'one' is no server: 1 is, or 1..3"),
+            (f"certs make c --server {'1' * 5000}", "is no server: 1 is, or 1..3"),
             ("certs make c --client ../x", "'../x' is no name"),
             ("certs make c --client ''", "'' is no name"),
             ("certs make c --days 0", "'0' is no number of days"),
@@ -183,6 +187,10 @@ SERVE = "serve --data d --certificate c/server-1.pem --listen"
     [
         (f"{SERVE} 0.0.0.0:7001 --id 1", "nobody can call 0.0.0.0:7001: --advertise an address"),
         (f"{SERVE} [::]:7001 --id 1", "nobody can call [::]:7001: --advertise an address"),
+        (f"{SERVE} 0:7001 --id 1", "nobody can call 0:7001: --advertise an address"),
+        (f"{SERVE} 0.0:7001 --id 1", "nobody can call 0.0:7001: --advertise an address"),
+        (f"{SERVE} [::0]:7001 --id 1", "nobody can call [::0]:7001: --advertise an address"),
+        (f"{SERVE} :::7001 --id 1", "there can be no host '::'"),
         (f"{SERVE} 127.0.0.1:0 --id 2", "is that of server 1 of cluster 'demo', and this is serv"),
         (f"{SERVE} 127.0.0.1:0 --id 1 --cluster other", "and this is server 1 of cluster 'other'"),
     ],
@@ -399,6 +407,18 @@ def test_a_private_file_is_new_and_for_its_owner_alone(tmp_path):
     with pytest.raises(FileExistsError):
         write_private(tmp_path / "link", b"lured away")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_private_file_that_cannot_be_written_is_not_left_behind(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EFBIG, "File too large")
+
+    path = tmp_path / "key"
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="File too large"):
+            write_private(path, b"secret")
+    write_private(path, b"secret")
 
 
 def test_the_examples_in_the_help_are_right():

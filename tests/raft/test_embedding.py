@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -337,6 +340,32 @@ async def test_a_snapshot_that_cannot_be_restored_ends_it_before_it_begins(tmp_p
         assert await raft.read(b"", PATIENCE) == b"good"
 
 
+async def test_a_snapshot_that_fails_when_the_server_has_stopped_troubles_nobody() -> None:
+    begun, stopped = threading.Event(), threading.Event()
+
+    class Late(Journal):
+        def snapshot(self) -> bytes:
+            begun.set()
+            stopped.wait(PATIENCE)
+            raise OSError("too late")
+
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, what: reported.append(what))
+    async with alone(machine=Late()) as raft:
+        await raft.propose(b"x", PATIENCE)
+        asking = asyncio.create_task(raft.snapshot(ONE, PATIENCE))
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        taking = raft._server._applier._taking
+    assert taking is not None
+    stopped.set()
+    with pytest.raises(RaftError):
+        await asking
+    await asyncio.wait([taking])
+    del taking, asking, raft
+    gc.collect()
+    assert reported == []
+
+
 # --- The end of a block ----------------------------------------------------------------------
 
 
@@ -405,6 +434,25 @@ async def test_an_address_that_is_taken_is_an_error_and_the_store_is_closed(tmp_
         with pytest.raises(OSError, match="in use"):
             await Member(config, Wal(tmp_path, "test", TWO), Journal()).__aenter__()
     Wal(tmp_path, "test", TWO).close()
+
+
+@pytest.mark.parametrize("turns", range(1, 6))
+async def test_a_beginning_that_is_cancelled_gives_the_port_back(turns: int) -> None:
+    (address,) = free_addresses(1)
+    config = ServerConfig(Config(ONE, (ONE,)), "test", SECRET, listen=address)
+    member = Member(config, MemoryStore(), Journal())
+    beginning = asyncio.create_task(member.__aenter__())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    beginning.cancel()
+    try:
+        await beginning
+    except asyncio.CancelledError:
+        pass
+    else:
+        await member.__aexit__(None, None, None)
+    async with Member(config, MemoryStore(), Journal()) as again:
+        assert again.address == address
 
 
 async def test_a_member_serves_in_its_block_and_in_no_other() -> None:

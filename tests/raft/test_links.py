@@ -142,6 +142,20 @@ def test_whoever_does_not_say_where_it_is_cannot_be_called(
     assert 6 in called(), "the members know where it is"
 
 
+@pytest.mark.parametrize("odd", ["a..b:7004", "h" * 300 + ":7004", "no port"])
+def test_a_member_at_what_is_no_address_any_more_hinders_nobody(
+    odd: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = begun()
+    known = members(1, 2, 3)
+    addresses = (*known.addresses, (ServerId(4), odd))
+    made.follow(
+        Configuration(known.voters, learners=(ServerId(4),), addresses=addresses), committed=True
+    )
+    assert sorted(called()) == [2, 3]
+    assert "server 4 cannot be called" in caplog.text
+
+
 def test_a_member_that_calls_is_called_back_at_once() -> None:
     made = begun()
     made.attached(ServerId(2), "127.0.0.1:7002")

@@ -21,6 +21,7 @@ import psutil
 import pytest
 
 from raft import cli, using
+from raft import serving as served
 from raft.core.events import Role
 from raft.core.log import HardState
 from raft.core.messages import Entry, Index, ServerId, Term
@@ -28,6 +29,7 @@ from raft.errors import OutcomeUnknownError
 from raft.frames import Caller, Campaign, CutPower, SetDisk
 from raft.machine.kv import Put, encode_command
 from raft.secret import read_secret, write_secret
+from raft.server import ServerConfig
 from raft.storage.log_file import used_bytes
 from raft.storage.wal import Wal
 from raft.transport import Connection, Identity, connect
@@ -270,6 +272,34 @@ async def test_output_that_cannot_be_written_is_named(buffered: str) -> None:
         )
     status, err = await ended(process)
     assert (status, err) == (1, "raft sim: standard output: No space left on device\n")
+
+
+def without(streams: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with some of its standard streams closed."""
+    script = ["sh", "-c", f'exec "$@" {streams}', "sh", *command]
+    return subprocess.run(script, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_standard_streams_may_be_closed(tmp_path: Path) -> None:
+    raft = (sys.executable, "-m", "raft")
+    made = without(">&-", *raft, "secret", str(tmp_path / "one"))
+    assert (made.returncode, made.stderr) == (0, "")
+    again = without("2>&-", *raft, "secret", str(tmp_path / "one"))
+    assert (again.returncode, again.stdout) == (1, "")
+    misused = without("2>&-", *raft, "get")
+    assert (misused.returncode, misused.stdout) == (2, "")
+    unattended = without("<&-", *serve_command(tmp_path, "--attended"))
+    assert unattended.returncode == 0
+    assert "Traceback" not in unattended.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
+def test_a_server_that_cannot_say_where_it_listens_ends(tmp_path: Path) -> None:
+    ended = without(">/dev/full", *serve_command(tmp_path))
+    assert ended.returncode == 1
+    assert "cannot say where this server listens: No space left on device" in ended.stderr
+    assert "CRITICAL" not in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 # --- One server process ----------------------------------------------------------------------
@@ -576,6 +606,11 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
         (["get", "x", "--server", "127.0.0.1:1"], "'127.0.0.1:1' should be ID=HOST:PORT"),
         (["get", "x", "--server", "0=127.0.0.1:1"], "'0' is no server id: a number from 1 on is"),
         (["get", "x", "--server", "1=here"], "'here' is not an address"),
+        (["get", "x", "--server", "1=a..b:1"], "there can be no host 'a..b': 127.0.0.1 is one"),
+        (
+            ["get", "x", "--server", "1=127.0.0.1:1,2=127.0.0.1:2"],
+            "'1=127.0.0.1:1,2=127.0.0.1:2' are several: give the option once for each server",
+        ),
         (["get", "x", "--server", "1=h:99999"], "--server: 'h:99999': there is no port 99999"),
         (["get", "x", "--server", "1=h:0"], "--server: 'h:0': nobody can be called at port 0"),
         (["add", "4", "h:0"], "HOST:PORT: 'h:0': nobody can be called at port 0"),
@@ -590,12 +625,20 @@ CLUSTER = ["--cluster", "test", "--server", "1=127.0.0.1:1"]
             "--peer: servers 2 and 1 cannot both be at 127.0.0.1:1",
         ),
         (["serve", "--data", ""], "--data: a directory has a name"),
+        (["serve", "--cluster", "\udcff"], "a cluster's name has 1 to 200 bytes of UTF-8\n"),
         (["serve", "--seed", "x"], "--seed: 'x' is no whole number"),
         (["serve", "--append-bytes", "2MiB"], "max_append_bytes must be at most 524288, not 2097"),
         (["incr", "x", "9223372036854775808"], "9223372036854775808 has more than 64 bits"),
         (["incr", "x", "-" + "1" * 5000], "1 has more than 64 bits: 9223372036854775807 has not"),
         (["get", "x", "--timeout", "-1s"], "--timeout: '-1s' is no duration: 150ms or 2s is"),
         (["get", "x", "--timeout", "inf"], "--timeout: 'inf' is no duration"),
+        (["get", "x", "--timeout", "9" * 400 + "s"], "is no duration: 150ms or 2s is"),
+        (["get", "x", "--server", "1" * 5000 + "=h:1"], "is no server id: a number from 1 on is"),
+        (["serve", "--append-bytes", "1" * 5000], "is no size: 64MiB is, or a number of bytes"),
+        (["serve", "--election-timeout", "9" * 400 + "s"], "is no duration: 150ms or 2s is"),
+        (["sim", "--servers", "1" * 5000], "1 to 7 servers"),
+        (["sim", "--operations", "1" * 5000], "is no number from 0 on"),
+        (["sim", "--jobs", "1" * 5000], "one process at least"),
         (["sim", "--faults", "crash,"], "--faults: 'crash,': a name is missing"),
         (["sim", "--seconds", "-1s"], "--seconds: '-1s' are no seconds"),
         (["get", "x", "--timeout", "5"], "'5' is no duration: 150ms or 2s is"),
@@ -642,6 +685,17 @@ def test_wrong_usage_says_what_would_be_right(
         cli.main(arguments)
     assert ended.value.code == 2
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "00"])
+def test_a_free_port_is_nobodys_address(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[ServerConfig] = []
+    monkeypatch.setattr(served, "serve", lambda config, *more: begun.append(config) or 0)
+    listen = ("--listen", f"127.0.0.1:{port}", "--peer", "2=127.0.0.1:1")
+    assert cli.main(serve_command(tmp_path, *listen)[3:]) == 0
+    assert [config.core.addresses for config in begun] == [((2, "127.0.0.1:1"),)]
 
 
 def test_a_wrong_environment_is_named(

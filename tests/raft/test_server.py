@@ -13,15 +13,19 @@ from raft import observers
 from raft.core.core import Config, Core
 from raft.core.events import EntriesAppended, Role, RoleChanged, TimerArmed
 from raft.core.log import HardState, InvariantViolation
-from raft.core.messages import Entry, EntryKind, Index, ServerId, Term
+from raft.core.membership import MAX_CONFIGURATION_BYTES, AddLearner
+from raft.core.messages import Entry, EntryKind, Index, InstallSnapshot, ServerId, Term
+from raft.core.ready import Refusal
 from raft.core.rules import Rules
 from raft.frames import (
     Barrier,
     BarrierReached,
     Caller,
     Campaign,
+    ChangeMembers,
     ClientReply,
     ClientRequest,
+    Declined,
     FireTimer,
     Frame,
     FromClient,
@@ -45,13 +49,14 @@ from raft.frames import (
     StatusQuery,
 )
 from raft.machine.base import StateMachineError
-from raft.server import MAX_COMMAND_BYTES, Server, ServerConfig
+from raft.server import MAX_COMMAND_BYTES, MAX_PAYLOAD, Server, ServerConfig
 from raft.storage.memory import MemoryStore
 from raft.transport import Connection, Identity, connect
+from raft.wire import MAX_FRAME, encode
 
 SECRET = b"s" * 32
 CLUSTER = "test"
-ONE = ServerId(1)
+ONE, TWO = ServerId(1), ServerId(2)
 
 
 class Journal:
@@ -239,6 +244,44 @@ async def test_a_command_over_the_limit_is_refused_before_it_enters_the_log() ->
         assert isinstance(reply, Rejected)
         assert str(MAX_COMMAND_BYTES) in reply.detail
         assert one.server.core.log.last_index == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ([AddLearner(TWO, "h" * 600_000 + ":7001")], "a host has at most 255"),
+        ([AddLearner(TWO, "\x01" * 300_000)], "a host has at most 255"),
+        (
+            [AddLearner(ServerId(n), f"{'x.' * 120}:7001") for n in range(2, 700)],
+            f"at most {MAX_CONFIGURATION_BYTES} are taken",
+        ),
+    ],
+    ids=["host", "no port", "many"],
+)
+async def test_what_no_message_could_carry_never_enters_the_log(
+    changes: list[AddLearner], why: str
+) -> None:
+    async with seat() as one:
+        await one.until(is_leader)
+        reply = await one.ask(ChangeMembers(tuple(changes), False, Index(0)))
+        assert isinstance(reply, Declined)
+        assert reply.reason is Refusal.IMPOSSIBLE
+        assert why in reply.detail
+        assert len(reply.detail) < 1000
+        assert one.server.core.log.last_index == 1
+
+
+def test_the_longest_configuration_fits_into_a_message_with_a_piece_of_a_snapshot() -> None:
+    ids = (ONE, TWO, Term(1), Index(1), Term(1))
+    configuration, piece = bytes(MAX_CONFIGURATION_BYTES), bytes(MAX_PAYLOAD)
+    message = InstallSnapshot(*ids, configuration, 2**32, 0, 0, piece, 1, Index(1))
+    assert len(encode(message)) < MAX_FRAME
+
+
+def test_a_server_does_not_begin_with_what_no_message_could_carry() -> None:
+    core = Config(ONE, (ONE,), addresses=((ONE, "h" * MAX_CONFIGURATION_BYTES),))
+    with pytest.raises(ValueError, match=f"at most {MAX_CONFIGURATION_BYTES} are taken"):
+        ServerConfig(core, CLUSTER, SECRET)
 
 
 async def test_many_commands_are_appended_together_and_answered_together() -> None:

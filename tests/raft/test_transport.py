@@ -45,6 +45,7 @@ from raft.transport import (
     format_address,
     parse_address,
 )
+from raft.transport.calling import _open
 from raft.transport.connection import HANDSHAKE_FRAME, MAX_UNSENT
 from raft.transport.listener import MAX_UNPROVEN
 from raft.wire import MAX_FRAME, FrameSplitter, decode, encode
@@ -269,6 +270,21 @@ class TestHandshake:
                 end.say(b"\xff")
                 await asyncio.sleep(0)
         assert "no handshake within" in caplog.text
+
+    async def test_whoever_was_accepted_as_the_server_stopped_is_not_heard(self, monkeypatch):
+        """The loop accepts a connection first, and a turn later it tells of it."""
+        site = Site()
+        accept = site.listener._accept
+
+        def accept_and_stop():
+            asyncio.get_running_loop().call_soon(site.listener.close)
+            return accept()
+
+        monkeypatch.setattr(site.listener, "_accept", accept_and_stop)
+        await site.start()
+        with pytest.raises(ConnectionError):
+            await connect(site.address, identity(2), Caller.PEER, 1, print, print)
+        assert site.attached == []
 
     async def test_nobody_unproven_makes_the_server_keep_a_large_frame(self, site, dial, caplog):
         caplog.set_level(logging.INFO)
@@ -535,11 +551,42 @@ class TestAddresses:
             ("127.0.0.1:7001", ("127.0.0.1", 7001)),
             ("[::1]:7001", ("::1", 7001)),
             ("localhost:0", ("localhost", 0)),
+            ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+            ("a-b.under_score.example.:1", ("a-b.under_score.example.", 1)),
+            ("bücher.example:1", ("bücher.example", 1)),
+            (f"{'x' * 63}.example:1", (f"{'x' * 63}.example", 1)),
         ],
     )
     def test_there_and_back(self, text, parts):
         assert parse_address(text) == parts
         assert format_address(*parts) == text
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("a..b", ".", ".a", "x" * 64, f"{'ü' * 63}", "a b", "a/b", "a\0", "\udcff", "\u2028"),
+            *("::1", "[::1", "::1]", "[127.0.0.1]", "[here]", "[:::]", "[::1%a b]"),
+            "127.0.0.1:1,2=127.0.0.1",
+        ],
+    )
+    def test_no_host(self, host):
+        with pytest.raises(ValueError, match="is not an address: there can be no host"):
+            parse_address(f"{host}:7001")
+
+    def test_too_long_to_be_quoted(self):
+        with pytest.raises(ValueError, match=r"^an address of 261 characters: a host has at most"):
+            parse_address("h" * 256 + ":7001")
+
+    async def test_a_name_that_the_resolver_refuses_is_not_reached(self, monkeypatch):
+        async def refuse(*_, **__):
+            raise UnicodeEncodeError("idna", "h", 0, 1, "label too long")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", refuse)
+        with pytest.raises(OSError, match=r"localhost\.example:1: there can be no such host"):
+            await _open(
+                Connection(lambda frame: None, lambda reason: None),
+                *("localhost.example:1", "h", 1),
+            )
 
     @pytest.mark.parametrize("text", ["", "7001", ":7001", "host:", "host:x", "h:+1", f"h:{10**9}"])
     def test_no_address(self, text):
