@@ -219,17 +219,20 @@ class Server:
 
         That is tried for two election timeouts; a second call stops at once.
         """
-        core = self.core
-        under_way = core.transferee is not None
-        if self._leaving or not (
-            under_way or core.transfer_leadership(None, self.clock.now()) is None
-        ):
+        if self._leaving or not self._hands_over():
             self.stop()
             return
         self._leaving = True
-        _log.info("leadership goes to server %d before this one stops", core.transferee)
+        _log.info("leadership goes to server %d before this one stops", self.core.transferee)
         self._loop.call_later(2 * self._config.core.election_timeout_max, self.stop)
         self._schedule_turn()
+
+    def _hands_over(self) -> bool:
+        """Tell whether another one is about to take over; begin that if none is."""
+        core = self.core
+        return core.transferee is not None or (
+            core.transfer_leadership(None, self.clock.now()) is None
+        )
 
     def _stop_if_left(self) -> None:
         """Stop once somebody else leads and has told this server what became of its clients."""

@@ -300,19 +300,29 @@ async def test_members_that_are_not_committed_are_not_what_a_change_is_made_to()
             await raft.remove(TWO, timeout=0.3)
 
 
-@pytest.mark.parametrize("then", [silent, says(Declined(Refusal.IMPOSSIBLE, "no member"))])
-async def test_a_learner_that_is_not_promoted_is_one_all_the_same(then: Script) -> None:
-    progress = (FollowerProgress(THREE, Index(10), Index(9)),)
+@pytest.mark.parametrize(
+    ("has", "looks", "then", "why"),
+    [
+        (9, 4, silent, ""),
+        (9, 4, says(Declined(Refusal.IMPOSSIBLE, "no member")), ""),
+        (2, 5, silent, "no leader"),
+    ],
+    ids=["not answered when it is promoted", "refused", "lagging, and then nobody tells"],
+)
+async def test_a_learner_that_gets_no_further_is_one_all_the_same(
+    has: int, looks: int, then: Script, why: str
+) -> None:
+    progress = (FollowerProgress(THREE, Index(has + 1), Index(has)),)
     learner = dataclasses.replace(members(4), learners=(THREE,), progress=progress)
 
     def script(request: ClientRequest, connection: Connection) -> Reply:
-        if len(one.requests) == 4:
+        if len(one.requests) == looks:
             one.script = then
         return learner
 
     one = Scripted(ONE, script)
     async with cluster(one) as raft:
-        with pytest.raises(LaggingError, match="server 3 was added as a learner; then: "):
+        with pytest.raises(LaggingError, match=f"server 3 was added as a learner; then: {why}"):
             await raft.add(THREE, "127.0.0.1:1", timeout=0.5)
 
 
@@ -325,21 +335,6 @@ async def test_nothing_was_done_for_a_voter_of_which_nobody_tells() -> None:
     async with cluster(one) as raft:
         with pytest.raises(NoLeaderError):
             await raft.add(TWO, "127.0.0.1:1", timeout=0.3)
-
-
-async def test_a_learner_that_nobody_tells_of_is_one_all_the_same() -> None:
-    progress = (FollowerProgress(THREE, Index(3), Index(2)),)
-    lagging = dataclasses.replace(members(4), learners=(THREE,), progress=progress)
-
-    def script(request: ClientRequest, connection: Connection) -> Reply:
-        if len(one.requests) == 5:
-            one.script = silent
-        return lagging
-
-    one = Scripted(ONE, script)
-    async with cluster(one) as raft:
-        with pytest.raises(LaggingError, match="server 3 was added as a learner; then: no leader"):
-            await raft.add(THREE, "127.0.0.1:1", timeout=0.5)
 
 
 async def test_a_learner_that_does_not_catch_up_stays_one() -> None:
