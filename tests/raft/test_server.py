@@ -11,7 +11,7 @@ import pytest
 
 from raft import observers
 from raft.core.core import Config, Core
-from raft.core.events import EntriesAppended, Role, RoleChanged, TimerArmed
+from raft.core.events import CommitAdvanced, EntriesAppended, Role, RoleChanged, TimerArmed
 from raft.core.log import HardState, InvariantViolation
 from raft.core.membership import MAX_CONFIGURATION_BYTES, AddLearner
 from raft.core.messages import Entry, EntryKind, Index, InstallSnapshot, ServerId, Term
@@ -263,6 +263,7 @@ async def test_what_no_message_could_carry_never_enters_the_log(
 ) -> None:
     async with seat() as one:
         await one.until(is_leader)
+        await one.until(lambda e: isinstance(e, CommitAdvanced))
         reply = await one.ask(ChangeMembers(tuple(changes), False, Index(0)))
         assert isinstance(reply, Declined)
         assert reply.reason is Refusal.IMPOSSIBLE
